@@ -1,0 +1,1 @@
+"""The LEAF-style recipe: teacher evidence in, a student's weights out."""

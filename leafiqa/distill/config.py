@@ -1,0 +1,126 @@
+"""What a distillation run needs to know, as one readable TOML file."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from leafiqa.errors import EvidenceError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Source:
+    """One folder of images with a teacher's evidence on them.
+
+    Attributes:
+        name: what logs call it.
+        images: folder that the evidence's image names are relative to.
+        evidence: JSON-lines files of evidence.
+        table: optional CSV with columns `image` and `split`, beside which its image paths are relative; only
+            images whose split is `train` are used. No other column is read: no human score reaches the student.
+        table_prefix: what to put before the table's image names to get the evidence's.
+    """
+
+    name: str
+    images: Path
+    evidence: tuple[Path, ...]
+    table: Path | None = None
+    table_prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A distillation run; every field can be set in the TOML file.
+
+    Attributes:
+        sources: images with evidence, `[[sources]]` in the file.
+        pristine: folder of undistorted photographs for severity ladders, or None.
+        pristine_holdout: each n-th pristine photograph is left out of training, for evaluation; 0 keeps all.
+        output: folder for checkpoints, logs and the student.
+        initial: state dict of the backbone, pretrained on ImageNet, `.pth` loaded with `weights_only`.
+        backbone: timm name of the backbone.
+        area: side of the square that whole images are resized to, in pixels.
+        crop: side of the random crop that the student trains on.
+        epochs: passes over the evidence.
+        batch: images with evidence in a step; ladders and null images come on top.
+        ladders: severity ladders in a step, three pictures each.
+        lr: peak learning rate of the backbone.
+        head_lr: peak learning rate of the head.
+        weight_decay: AdamW's weight decay.
+        warmup: steps of linear warm-up.
+        ema: decay of the moving average of the weights, which is what is saved.
+        pair_weight: weight of the pair-wise loss beside the point-wise one.
+        ladder_weight: weight of the ladder loss.
+        null_weight: weight of the loss that keeps pictures of nothing low.
+        sigma: standard deviation of one judgment, in score units; turns score gaps into preferences.
+        reliability_power: evidence weights are stated confidence to this power; 0 switches weighting off.
+        seed: seeds everything random.
+        bf16: run the backbone in bfloat16 autocast.
+    """
+
+    sources: tuple[Source, ...]
+    output: Path
+    initial: Path
+    pristine: Path | None = None
+    pristine_holdout: int = 3
+    backbone: str = "tf_efficientnet_lite0"
+    area: int = 320
+    crop: int = 288
+    epochs: int = 5
+    batch: int = 16
+    ladders: int = 2
+    lr: float = 3e-4
+    head_lr: float = 1e-3
+    weight_decay: float = 0.02
+    warmup: int = 80
+    ema: float = 0.998
+    pair_weight: float = 1.0
+    ladder_weight: float = 0.5
+    null_weight: float = 0.5
+    sigma: float = 0.1
+    reliability_power: float = 2.0
+    seed: int = 0
+    bf16: bool = True
+
+
+def read_config(path: Path) -> Config:
+    """Read a TOML config; relative paths in it are relative to the working directory.
+
+    Raises:
+        EvidenceError: the file cannot be read or parsed, or has unknown or missing fields.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EvidenceError(f"cannot read config {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise EvidenceError(f"config {path} is not valid TOML: {error}") from error
+    known = {f.name for f in fields(Config)}
+    if unknown := set(raw) - known:
+        raise EvidenceError(f"config {path} has unknown fields {sorted(unknown)}; known: {sorted(known)}")
+    if missing := {"sources", "output", "initial"} - set(raw):
+        raise EvidenceError(f"config {path} lacks {sorted(missing)}")
+    try:
+        raw["sources"] = tuple(
+            Source(
+                **{
+                    **source,
+                    "images": Path(source["images"]),
+                    "evidence": tuple(map(Path, source["evidence"])),
+                    "table": Path(source["table"]) if "table" in source else None,
+                }
+            )
+            for source in raw["sources"]
+        )
+    except (TypeError, KeyError) as error:
+        raise EvidenceError(f"config {path}: a [[sources]] entry is wrong: {error}") from error
+    for name in ("output", "initial", "pristine"):
+        if name in raw:
+            raw[name] = Path(raw[name])
+    return Config(**raw)

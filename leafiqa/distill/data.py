@@ -1,0 +1,134 @@
+"""Pictures and targets of a distillation run, resized once and held in memory as uint8."""
+
+from __future__ import annotations
+
+import csv
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leafiqa.distill.config import Config, Source
+from leafiqa.distill.degradations import DEGRADATIONS, LEVELS, ladder, null_image
+from leafiqa.distill.evidence import read_evidence
+from leafiqa.errors import EvidenceError, ImageError
+from leafiqa.images.decode import decode
+from leafiqa.model.resize import resize
+
+# Of the images that the teacher likes, how many also get a severity ladder, and from which score on.
+_LADDERS_PER_SOURCE = 250
+_GOOD_SCORE = 0.65
+_NULLS = 300
+
+
+@dataclass
+class TrainingData:
+    """Everything a run trains on.
+
+    Attributes:
+        images: `(N, 3, S, S)` uint8, images with evidence.
+        targets: `(N,)` the teacher's scores in [0, 1].
+        confidences: `(N,)` stated confidences in [0, 1].
+        source: `(N,)` index of the source of each image.
+        ranked: `(P, 2)` indices of (better, worse) images that the teacher compared directly.
+        ladders: `(L, 6, 3, S, S)` uint8, a picture and its degradations, mildest first.
+        nulls: `(M, 3, S, S)` uint8, pictures of nothing.
+        unreadable: names of images that could not be used, with the reason.
+    """
+
+    images: Tensor
+    targets: Tensor
+    confidences: Tensor
+    source: Tensor
+    ranked: Tensor
+    ladders: Tensor
+    nulls: Tensor
+    unreadable: list[str]
+
+
+def train_names(source: Source) -> set[str] | None:
+    """Return the names that the source's table puts in the `train` split, None without a table."""
+    if source.table is None:
+        return None
+    with source.table.open(newline="", encoding="utf-8") as file:
+        return {source.table_prefix + row["image"] for row in csv.DictReader(file) if row["split"] == "train"}
+
+
+def square(pixels: np.ndarray, side: int) -> Tensor:
+    """Resize `(H, W, 3)` pixels to a `(3, side, side)` uint8 tensor."""
+    tensor = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
+    return (resize(tensor, side, side)[0] * 255).round().to(torch.uint8)
+
+
+def pristine_paths(folder: Path, holdout: int, held_out: bool) -> list[Path]:
+    """Return the pristine photographs used for training, or those held out for evaluation."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".png", ".jpg", ".jpeg"})
+    return [path for i, path in enumerate(paths) if bool(holdout and i % holdout == 0) == held_out]
+
+
+def load(config: Config) -> TrainingData:
+    """Read evidence and images, and make the ladders.
+
+    Raises:
+        EvidenceError: a source has no usable evidence or no readable image.
+    """
+    side = config.area
+    images: list[Tensor] = []
+    targets, confidences, sources, ranked, unreadable = [], [], [], [], []
+    ladder_jobs: list[tuple[Path, str, int]] = []
+    rng = np.random.default_rng(config.seed)
+    names = list(DEGRADATIONS)
+
+    def read(path: Path) -> Tensor | str:
+        try:
+            return square(decode(path).pixels, side)
+        except ImageError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        for number, source in enumerate(config.sources):
+            evidence = read_evidence(list(source.evidence), train_names(source))
+            index: dict[str, int] = {}
+            wanted = sorted(evidence.points)
+            for name, picture in zip(wanted, pool.map(read, [source.images / name for name in wanted])):
+                if isinstance(picture, str):
+                    unreadable.append(f"{name}: {picture}")
+                    continue
+                index[name] = len(images)
+                images.append(picture)
+                score, confidence = evidence.target(name)
+                targets.append(score)
+                confidences.append(confidence)
+                sources.append(number)
+            if not index:
+                raise EvidenceError(f"source {source.name!r}: no image with evidence could be read: {unreadable[:3]}")
+            ranked += [(index[a], index[b]) for a, b in evidence.pairs if a in index and b in index]
+            good = [name for name in index if targets[index[name]] >= _GOOD_SCORE]
+            chosen = rng.permutation(len(good))[:_LADDERS_PER_SOURCE]
+            ladder_jobs += [
+                (source.images / good[i], names[j % len(names)], config.seed + j) for j, i in enumerate(chosen)
+            ]
+        if config.pristine is not None:
+            for j, path in enumerate(pristine_paths(config.pristine, config.pristine_holdout, held_out=False)):
+                ladder_jobs += [(path, name, config.seed + j) for name in names]
+
+        def make(job: tuple[Path, str, int]) -> Tensor:
+            path, name, seed = job
+            pixels = np.asarray(decode(path).pixels)
+            return torch.stack([square(step, side) for step in ladder(pixels, name, seed)])
+
+        ladders = list(pool.map(make, ladder_jobs))
+    nulls = [square(null_image(512, rng), side) for _ in range(_NULLS)]
+    return TrainingData(
+        images=torch.stack(images),
+        targets=torch.tensor(targets),
+        confidences=torch.tensor(confidences),
+        source=torch.tensor(sources),
+        ranked=torch.tensor(ranked, dtype=torch.long).reshape(-1, 2),
+        ladders=torch.stack(ladders) if ladders else torch.zeros(0, LEVELS + 1, 3, side, side, dtype=torch.uint8),
+        nulls=torch.stack(nulls),
+        unreadable=unreadable,
+    )

@@ -1,0 +1,243 @@
+"""Joint point-wise and pair-wise distillation of a student: `python -m leafiqa.distill.train CONFIG.toml`.
+
+Killed at any moment, the same command goes on from the last checkpoint and ends as an undisturbed run ends.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leafiqa.distill.config import Config, read_config
+from leafiqa.distill.data import TrainingData, load
+from leafiqa.distill.losses.fidelity import fidelity_loss, preference
+from leafiqa.distill.losses.point import point_loss
+from leafiqa.model.student import Student
+
+# Preference for a milder step over one that is 1, 2, ... levels stronger, in standard deviations.
+_LADDER_STEP = 0.8
+_NULL_CEILING = 0.1
+_CHECKPOINT_SECONDS = 240
+
+
+def initialise(student: Student, path: Path) -> None:
+    """Copy ImageNet weights into the backbone, tensor by tensor in order (both state dicts have one order)."""
+    source = torch.load(path, map_location="cpu", weights_only=True)
+    pairs = [(k, v) for k, v in source.items() if not k.endswith("num_batches_tracked")]
+    target = {k: v for k, v in student.backbone.state_dict().items() if not k.endswith("num_batches_tracked")}
+    for (name, value), (source_name, source_value) in zip(target.items(), pairs):
+        if value.shape != source_value.shape:
+            raise ValueError(f"{path}: {source_name} {tuple(source_value.shape)} is no {name} {tuple(value.shape)}")
+        value.copy_(source_value)
+
+
+def crops(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Crop each uint8 image of a batch at a place of its own, flip half of them, return floats in [0, 1]."""
+    room = images.shape[-1] - size
+    out = []
+    for image in images:
+        top, left, flip = (int(torch.randint(n, (1,), generator=generator)) for n in (room + 1, room + 1, 2))
+        crop = image[:, top : top + size, left : left + size]
+        out.append(crop.flip(-1) if flip else crop)
+    return torch.stack(out).float() / 255
+
+
+def ladder_crops(ladder: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Crop the steps of one ladder at the same place, so that only the degradation differs."""
+    stacked = ladder.reshape(1, -1, *ladder.shape[-2:])
+    return crops(stacked, size, generator).reshape(-1, 3, size, size)
+
+
+class Run:
+    """The state of a run: all that a checkpoint holds."""
+
+    def __init__(self, config: Config, data: TrainingData) -> None:
+        self.config, self.data = config, data
+        torch.manual_seed(config.seed)
+        self.student = Student(config.backbone)
+        initialise(self.student, config.initial)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self._standardise()
+        self.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.student).eval()
+        self.student.train()
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": list(self.student.backbone.parameters()), "lr": config.lr},
+                {"params": list(self.student.head.parameters()), "lr": config.head_lr},
+            ],
+            weight_decay=config.weight_decay,
+        )
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.steps_per_epoch = len(data.images) // config.batch
+        self.total = self.steps_per_epoch * config.epochs
+        self.step = 0
+        self.order: Tensor = torch.empty(0, dtype=torch.long)
+
+    @torch.no_grad()
+    def _standardise(self) -> None:
+        self.student.eval()
+        sample = torch.randperm(len(self.data.images), generator=self.generator)[:256]
+        features = torch.cat(
+            [self.student.features(crops(self.data.images[part], self.config.crop, self.generator)) for part in sample.split(16)]
+        )
+        self.student.feature_mean.copy_(features.mean(0))
+        self.student.feature_std.copy_(features.std(0).clamp(min=1e-3))
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Return this step's indices of images with evidence, and its pixels: images, ladders, one null."""
+        position = self.step % self.steps_per_epoch
+        if position == 0:
+            self.order = torch.randperm(len(self.data.images), generator=self.generator)
+        size = self.config.batch
+        chosen = self.order[position * size : (position + 1) * size]
+        parts = [crops(self.data.images[chosen], self.config.crop, self.generator)]
+        for _ in range(self.config.ladders if len(self.data.ladders) else 0):
+            which = int(torch.randint(len(self.data.ladders), (1,), generator=self.generator))
+            self.levels = torch.randperm(self.data.ladders.shape[1], generator=self.generator)
+            steps = self.levels[:3].sort().values
+            self.ladder_levels.append(steps)
+            parts.append(ladder_crops(self.data.ladders[which, steps], self.config.crop, self.generator))
+        null = torch.randint(len(self.data.nulls), (1,), generator=self.generator)
+        parts.append(crops(self.data.nulls[null], self.config.crop, self.generator))
+        return chosen, torch.cat(parts)
+
+    def losses(self) -> dict[str, Tensor]:
+        """Return the losses of this step's batch."""
+        config, data = self.config, self.data
+        self.ladder_levels: list[Tensor] = []
+        chosen, pixels = self.batch()
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+            logits = self.student(pixels.contiguous(memory_format=torch.channels_last))
+        scores = logits.float().sigmoid()
+        count = len(chosen)
+        targets = data.targets[chosen]
+        weights = data.confidences[chosen] ** config.reliability_power
+        losses = {"point": point_loss(scores[:count], targets, weights)}
+
+        first, second = torch.triu_indices(count, count, offset=1)
+        same = data.source[chosen][first] == data.source[chosen][second]
+        first, second = first[same], second[same]
+        losses["pair"] = fidelity_loss(
+            scores[first] - scores[second],
+            preference(targets[first] - targets[second], config.sigma),
+            weights[first] * weights[second],
+            config.sigma,
+        )
+        gaps, steps = [], []
+        for number, levels in enumerate(self.ladder_levels):
+            ladder = scores[count + 3 * number : count + 3 * number + 3]
+            for a, b in ((0, 1), (0, 2), (1, 2)):
+                gaps.append(ladder[a] - ladder[b])
+                steps.append(levels[b] - levels[a])
+        if gaps:
+            targets = torch.special.ndtr(_LADDER_STEP * torch.stack(steps).float())
+            losses["ladder"] = fidelity_loss(torch.stack(gaps), targets, torch.ones(len(gaps)), config.sigma)
+        losses["null"] = (scores[-1:] - _NULL_CEILING).clamp(min=0).square().mean()
+        return losses
+
+    def advance(self) -> dict[str, float]:
+        """Take one optimiser step and return the losses as numbers."""
+        config = self.config
+        warm = min(1.0, (self.step + 1) / config.warmup)
+        decay = 0.5 * (1 + math.cos(math.pi * self.step / self.total))
+        for group, peak in zip(self.optimizer.param_groups, self.peaks):
+            group["lr"] = peak * warm * decay
+        losses = self.losses()
+        total = losses["point"] + config.pair_weight * losses["pair"] + config.null_weight * losses["null"]
+        if "ladder" in losses:
+            total = total + config.ladder_weight * losses["ladder"]
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 2.0)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(config.ema, self.step / (self.step + 10))
+        with torch.no_grad():
+            for slow, fast in zip(self.average.parameters(), self.student.parameters()):
+                slow.lerp_(fast, 1 - decay)
+        return {name: float(value) for name, value in losses.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Return everything needed to go on."""
+        return {
+            "step": self.step,
+            "student": self.student.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "rng": torch.get_rng_state(),  # dropout draws from it
+            "order": self.order,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.student.load_state_dict(state["student"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["rng"])
+        self.step, self.order = state["step"], state["order"]
+
+
+def save_atomically(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint so that a kill at any moment leaves either the old or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def train(config: Config) -> Student:
+    """Run, or go on with, a distillation and return the averaged student in eval mode."""
+    config.output.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    data = load(config)
+    print(
+        f"{len(data.images)} images, {len(data.ranked)} ranked pairs, {len(data.ladders)} ladders, "
+        f"{len(data.unreadable)} unreadable, loaded in {time.monotonic() - started:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    run = Run(config, data)
+    checkpoint, log = config.output / "checkpoint.pt", config.output / "losses.csv"
+    if checkpoint.exists():
+        run.restore(torch.load(checkpoint, weights_only=True))
+        print(f"going on from step {run.step} of {run.total}", file=sys.stderr, flush=True)
+    first, began, saved = run.step, time.monotonic(), time.monotonic()
+    recent: dict[str, float] = {}
+    while run.step < run.total:
+        for name, value in run.advance().items():
+            recent[name] = value if name not in recent else 0.95 * recent[name] + 0.05 * value
+        if run.step % 20 == 0:
+            rate = (run.step - first) / (time.monotonic() - began)
+            row = {"step": run.step, **{name: round(value, 5) for name, value in recent.items()}}
+            new = not log.exists()
+            with log.open("a", newline="") as file:
+                writer = csv.DictWriter(file, list(row))
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+            left = (run.total - run.step) / rate / 60
+            print(f"step {run.step}/{run.total}, {left:.0f} min left, {recent}", file=sys.stderr, flush=True)
+        if run.step % run.steps_per_epoch == 0:
+            save_atomically(run.average.state_dict(), config.output / f"epoch{run.step // run.steps_per_epoch}.pt")
+        if time.monotonic() - saved > _CHECKPOINT_SECONDS or run.step == run.total:
+            save_atomically(run.state(), checkpoint)
+            saved = time.monotonic()
+    return run.average
+
+
+if __name__ == "__main__":
+    train(read_config(Path(sys.argv[1])))

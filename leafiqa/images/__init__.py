@@ -1,0 +1,1 @@
+"""From whatever the caller has to pixels."""

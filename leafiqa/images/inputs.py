@@ -1,0 +1,137 @@
+"""Check and unify what callers pass: any form of image to a `(1, 3, H, W)` tensor, uint8 or float in [0, 1]."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, Union
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from leafiqa.errors import InputError
+from leafiqa.images.decode import Decoded, decode, from_pil
+
+ImageLike = Union[str, "os.PathLike[str]", bytes, IO[bytes], Image.Image, np.ndarray, Tensor]
+
+# How far outside [0, 1] float pixels may lie, as antialiased or bicubic resizing leaves them.
+TOLERANCE = 1e-3
+_FORMS = (
+    "a (B, 3, H, W) or (3, H, W) tensor, a path, bytes, a binary file object, a PIL image, an (H, W, 3) array, or an "
+    "iterable of these"
+)
+
+
+def is_single(source: Any) -> bool:
+    """Tell whether `source` is one image (or one batch tensor) rather than an iterable of images."""
+    return isinstance(
+        source, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor)
+    ) or hasattr(source, "read")
+
+
+def check_tensor(images: Tensor) -> Tensor:
+    """Check a tensor's shape and dtype and return it as `(B, 3, H, W)`; values are not looked at.
+
+    Raises:
+        InputError: wrong shape, channel count or dtype.
+    """
+    got = f"got shape {tuple(images.shape)}, dtype {images.dtype}"
+    if images.dim() == 3:
+        images = images[None]
+    if images.dim() != 4:
+        raise InputError(f"image tensors must have shape (B, 3, H, W) or (3, H, W), {got}")
+    if images.shape[1] != 3:
+        hint = ""
+        if images.shape[-1] == 3:
+            hint = "; channels come first here: tensor.movedim(-1, -3)"
+        elif images.shape[1] == 1:
+            hint = "; make grey images RGB with tensor.expand(-1, 3, -1, -1)"
+        elif images.shape[1] == 4:
+            hint = "; lay the image over a background and drop alpha"
+        raise InputError(f"image tensors must have 3 channels (RGB), {got}{hint}")
+    if images.shape[2] < 1 or images.shape[3] < 1:
+        raise InputError(f"image tensors must have at least one pixel, {got}")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise InputError(f"image tensors must be uint8 (0..255) or floating point ([0, 1]), {got}")
+    return images
+
+
+def values_valid(images: Tensor) -> Tensor:
+    """Return for each image of a float batch whether all pixels are numbers in [0, 1]: `(B,)` bool, no sync."""
+    low, high = images.detach().flatten(1).aminmax(dim=1)
+    return (low >= -TOLERANCE) & (high <= 1 + TOLERANCE)  # NaN fails both
+
+
+def raise_on_values(images: Tensor, valid: Tensor) -> None:
+    """Raise the error that explains why not all of `valid` holds. Reads values back: for host tensors only.
+
+    Raises:
+        InputError: always, if any image is invalid.
+    """
+    if bool(valid.all()):
+        return
+    index = int((~valid).nonzero()[0])
+    image = images.detach()[index]
+    if bool(image.isnan().any()):
+        raise InputError(f"image tensors must not hold NaN; image {index} of the batch does")
+    low, high = float(image.min()), float(image.max())
+    hint = "; it looks like 0..255: divide by 255 or pass uint8" if 1.5 < high <= 255 and low >= 0 else ""
+    hint = hint or ("; it looks like [-1, 1]: pass (x + 1) / 2" if -1.01 <= low < 0 and high <= 1.01 else "")
+    raise InputError(f"float image tensors must lie in [0, 1]; image {index} spans [{low:.4g}, {high:.4g}]{hint}")
+
+
+def _from_array(array: np.ndarray) -> Tensor:
+    got = f"got shape {array.shape}, dtype {array.dtype}"
+    if array.ndim != 3 or array.shape[2] != 3:
+        hint = ""
+        if array.ndim == 4:
+            hint = "; pass list(array) for several images"
+        elif array.ndim == 3 and array.shape[0] == 3:
+            hint = "; channels come last in arrays: array.transpose(1, 2, 0), or pass a torch tensor"
+        elif array.ndim == 2:
+            hint = "; make grey images RGB with np.stack([array] * 3, axis=-1)"
+        raise InputError(f"image arrays must have shape (H, W, 3), {got}{hint}")
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise InputError(f"image arrays must be uint8 (0..255) or floating point ([0, 1]), {got}")
+    if array.dtype == np.float16 or array.dtype.itemsize > 8 or not array.dtype.isnative:
+        array = array.astype(np.float32)
+    return torch.from_numpy(np.array(array)).permute(2, 0, 1)[None]
+
+
+def to_tensor(source: ImageLike) -> tuple[Tensor, list[str]]:
+    """Turn one image of any form into a tensor.
+
+    Returns:
+        `(1, 3, H, W)` uint8 or float tensor (`(B, 3, H, W)` for a batch tensor), and notes from decoding.
+
+    Raises:
+        ImageError: a file that cannot be decoded faithfully.
+        InputError: a tensor or array of the wrong shape, dtype or range, or no image at all.
+    """
+    if isinstance(source, Tensor):
+        return check_tensor(source), []
+    if isinstance(source, np.ndarray):
+        return check_tensor(_from_array(source)), []
+    decoded: Decoded
+    if isinstance(source, Image.Image):
+        decoded = from_pil(source)
+    elif is_single(source):
+        decoded = decode(source)
+    else:
+        raise InputError(f"an image must be {_FORMS}, got {type(source).__name__}")
+    return torch.from_numpy(np.array(decoded.pixels)).permute(2, 0, 1)[None], decoded.notes
+
+
+def each(source: Iterable[ImageLike]) -> Iterator[ImageLike]:
+    """Iterate over a caller's images.
+
+    Raises:
+        InputError: not an iterable.
+    """
+    if not isinstance(source, Iterable):
+        raise InputError(f"images must be {_FORMS}, got {type(source).__name__}")
+    if isinstance(source, dict):
+        raise InputError("images must not be a dict; pass list(images.values())")
+    return iter(source)

@@ -1,0 +1,179 @@
+"""The metric: images in any form in, one score each out."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from leafiqa.errors import ImageError, InputError
+from leafiqa.images.inputs import ImageLike, each, is_single, raise_on_values, to_tensor, values_valid
+from leafiqa.model.card import Card
+from leafiqa.model.preprocess import Preprocess
+from leafiqa.model.student import Student
+
+# Resized images in one forward pass, and images held resized while an iterable is walked.
+_BATCH = 16
+_WINDOW = 64
+
+
+class ImageWarning(UserWarning):
+    """An image of several could not be scored (its score is NaN), or was scored with a remark."""
+
+
+class Metric(nn.Module):
+    """A no-reference image quality metric; made by `leafiqa.create_metric`.
+
+    Attributes:
+        metric_name: name of the model, `arch.tag`.
+        metric_mode: "NR", no reference.
+        lower_better: False, a higher score is a better image.
+        as_loss: whether calling it returns a loss to minimise.
+        card: the model card.
+    """
+
+    metric_mode = "NR"
+    lower_better = False
+
+    def __init__(self, student: Student, card: Card, as_loss: bool = False) -> None:
+        super().__init__()
+        self.student = student
+        self.card = card
+        self.preprocess = Preprocess.from_dict(card.preprocess)
+        self.metric_name = card.name
+        self.as_loss = as_loss
+        self.requires_grad_(False)
+        self.train(False)
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """Lowest and highest possible score; no score lies outside."""
+        return self.card.score_range
+
+    @property
+    def device(self) -> torch.device:
+        """The device that scores are computed on."""
+        return self.student.mean.device
+
+    def train(self, mode: bool = True) -> Metric:
+        """Do nothing: a metric inside a model that is being trained stays in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, images: ImageLike | Iterable[ImageLike]) -> Tensor:
+        """Score images.
+
+        Args:
+            images: a tensor `(B, 3, H, W)` or `(3, H, W)`, RGB, uint8 or floating point in [0, 1]; a path, bytes,
+                a binary file object, a PIL image, an `(H, W, 3)` array; or an iterable of these, in any mixture of
+                forms and sizes.
+
+        Returns:
+            Scores `(N,)`, float32, in input order, on the metric's device, within `score_range`. With `as_loss` a
+            scalar to minimise instead: the top of the range minus the mean score, differentiable with respect to
+            float pixels.
+
+            A file in an iterable that cannot be decoded scores NaN, with an `ImageWarning` that says which and why.
+            So does an image outside [0, 1] on an accelerator, where looking at its values would make the caller wait.
+
+        Raises:
+            InputError: wrong type, shape, channel count or dtype; on the CPU also values outside [0, 1] or NaN.
+            ImageError: a single image, not in an iterable, that cannot be decoded.
+        """
+        if not self.as_loss:
+            with torch.no_grad():
+                return self._scores(images)
+        scores = self._scores(images)
+        if not scores.numel():
+            raise InputError("as_loss needs at least one image, got none")
+        return self.score_range[1] - scores.mean()
+
+    def _scores(self, images: ImageLike | Iterable[ImageLike]) -> Tensor:
+        if isinstance(images, Tensor) or is_single(images):
+            tensor, notes = to_tensor(images)  # type: ignore[arg-type]
+            for note in notes:
+                warnings.warn(note, ImageWarning, stacklevel=4)
+            resized, valid = self._look(tensor)
+            return self._score_resized(resized, valid)
+        parts: list[Tensor] = []
+        window: list[tuple[Tensor, Tensor]] = []
+        for resized in self._look_at_each(images):
+            window.append(resized)
+            if len(window) == _WINDOW:
+                parts.append(self._score_window(window))
+                window = []
+        if window:
+            parts.append(self._score_window(window))
+        return torch.cat(parts) if parts else torch.empty(0, device=self.device)
+
+    def _look(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """Move to the device, check values, resize: `(B, 3, h, w)` float32 in [0, 1] and `(B,)` valid."""
+        on_host = tensor.device.type == "cpu"
+        if tensor.dtype == torch.uint8 or not tensor.shape[0]:
+            valid = torch.ones(tensor.shape[0], dtype=torch.bool, device=tensor.device)
+        else:
+            valid = values_valid(tensor)
+            if on_host and not torch.compiler.is_compiling():
+                raise_on_values(tensor, valid)
+        # From the host uint8 travels as it is: a quarter of the bytes.
+        return self.preprocess.resize(tensor.to(self.device)), valid.to(self.device)
+
+    def _look_at_each(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Tensor]]:
+        for index, image in enumerate(each(images)):  # type: ignore[arg-type]
+            try:
+                tensor, notes = to_tensor(image)
+            except ImageError as error:
+                warnings.warn(f"image {index} has no score (NaN): {_short(image)}: {error}", ImageWarning, stacklevel=6)
+                blank = torch.zeros(1, 3, 1, 1, device=self.device)
+                yield self.preprocess.resize(blank), torch.zeros(1, dtype=torch.bool, device=self.device)
+                continue
+            except InputError as error:
+                raise InputError(f"image {index}: {error}") from error
+            if tensor.shape[0] != 1:
+                raise InputError(
+                    f"image {index}: a tensor among several must be one image (3, H, W), got {tuple(tensor.shape)}"
+                )
+            for note in notes:
+                warnings.warn(f"image {index}: {_short(image)}: {note}", ImageWarning, stacklevel=6)
+            yield self._look(tensor)
+
+    def _score_window(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Score resized single images, those of one size together, and return them in order."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, (resized, _) in enumerate(window):
+            groups.setdefault(tuple(resized.shape), []).append(index)
+        scores: list[Tensor] = [torch.empty(0)] * len(window)
+        for members in groups.values():
+            batch = torch.cat([window[i][0] for i in members])
+            valid = torch.cat([window[i][1] for i in members])
+            for i, score in zip(members, self._score_resized(batch, valid).split(1)):
+                scores[i] = score
+        return torch.cat(scores)
+
+    def _score_resized(self, resized: Tensor, valid: Tensor) -> Tensor:
+        low, high = self.score_range
+        with _exact_convolutions(resized):
+            logits = [self.student(batch) for batch in resized.split(_BATCH)] if resized.shape[0] else []
+        scores = torch.cat(logits).sigmoid() if logits else resized.new_empty(0)
+        return torch.where(valid, low + (high - low) * scores, torch.nan)
+
+    def extra_repr(self) -> str:
+        """Describe the metric in `repr`."""
+        return f"{self.metric_name}, weights {self.card.short_hash}, range {self.score_range}, as_loss={self.as_loss}"
+
+
+def _short(image: object) -> str:
+    text = str(image) if isinstance(image, str) or hasattr(image, "__fspath__") else type(image).__name__
+    return text if len(text) <= 120 else "..." + text[-117:]
+
+
+@contextlib.contextmanager
+def _exact_convolutions(images: Tensor) -> Iterator[None]:
+    """Deterministic float32 convolutions while scoring on CUDA; the caller's flags are put back afterwards."""
+    if images.device.type != "cuda" or torch.compiler.is_compiling():
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield

@@ -1,0 +1,1 @@
+"""The student network, its preprocessing, and the checkpoint that holds both."""

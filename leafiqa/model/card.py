@@ -1,0 +1,110 @@
+"""The model card: all that a reader, and a loader, must know of a checkpoint, as one JSON file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from leafiqa.errors import WeightsError
+
+CARD_FORMAT = 1
+_REQUIRED = ("format", "name", "sha256", "architecture", "preprocess", "score")
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model card.
+
+    Attributes:
+        name: `arch.tag`, such as `leaf_lite0.general`.
+        description: one sentence for humans.
+        sha256: hash of the `.safetensors` file beside the card, 64 lower-case hex digits.
+        architecture: arguments of `Student`: `backbone`, `stages`, `hidden`.
+        preprocess: arguments of `Preprocess`.
+        score: `range` (two numbers that no score leaves) and `unit` (what one unit means).
+        teacher: who judged the training images, and how.
+        training: data, label budget and procedure.
+        accuracy: list of measurements: `dataset`, `split`, `n`, `srcc`, `plcc`, each with a 95 % interval.
+        licences: of `code`, `weights`, and each data set.
+        limitations: what the scores cannot tell.
+        leafiqa_version: version that wrote the card.
+        format: version of this layout.
+    """
+
+    name: str
+    sha256: str
+    architecture: dict[str, Any]
+    preprocess: dict[str, Any]
+    score: dict[str, Any]
+    description: str = ""
+    teacher: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    accuracy: list[dict[str, Any]] = field(default_factory=list)
+    licences: dict[str, Any] = field(default_factory=dict)
+    limitations: list[str] = field(default_factory=list)
+    leafiqa_version: str = ""
+    format: int = CARD_FORMAT
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """Lowest and highest possible score."""
+        low, high = self.score["range"]
+        return float(low), float(high)
+
+    @property
+    def short_hash(self) -> str:
+        """First twelve digits of the weights' sha256, as printed beside scores."""
+        return self.sha256[:12]
+
+    def to_json(self) -> str:
+        """Return the card as indented JSON, ending in a newline."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return json.dumps({"format": fields.pop("format"), **fields}, indent=2, ensure_ascii=False) + "\n"
+
+
+def parse_card(text: str, where: str) -> Card:
+    """Parse and check a card.
+
+    Args:
+        text: the JSON text.
+        where: what to call it in errors.
+
+    Raises:
+        WeightsError: not JSON, not a card, or of a layout that this leafiqa does not know.
+    """
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise WeightsError(f"{where} is not a model card: invalid JSON ({error})") from error
+    if not isinstance(fields, dict) or (missing := [name for name in _REQUIRED if name not in fields]):
+        raise WeightsError(f"{where} is not a model card: it lacks {missing if isinstance(fields, dict) else _REQUIRED}")
+    if fields["format"] != CARD_FORMAT:
+        raise WeightsError(f"{where} has card format {fields['format']}, this leafiqa reads {CARD_FORMAT}; upgrade leafiqa")
+    if unknown := set(fields) - set(Card.__dataclass_fields__):
+        raise WeightsError(f"{where} has unknown fields {sorted(unknown)}; this leafiqa knows {sorted(Card.__dataclass_fields__)}")
+    card = Card(**fields)
+    digits = card.sha256
+    if not (isinstance(digits, str) and len(digits) == 64 and set(digits) <= set("0123456789abcdef")):
+        raise WeightsError(f"{where}: sha256 must be 64 lower-case hex digits, got {digits!r}")
+    try:
+        low, high = card.score_range
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{where}: score.range must be two numbers, got {card.score!r}") from error
+    if not low < high:
+        raise WeightsError(f"{where}: score.range must rise, got {card.score['range']}")
+    return card
+
+
+def read_card(path: Path) -> Card:
+    """Read a card file.
+
+    Raises:
+        WeightsError: the file is missing or no valid card.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"cannot read model card {path}: {error}") from error
+    return parse_card(text, str(path))

@@ -1,0 +1,76 @@
+"""From pixels to the student's input. The numbers travel in the model card, never in the caller's code."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leafiqa.errors import WeightsError
+from leafiqa.model.resize import resize
+
+_RESIZERS = ("antialiased-triangle",)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a student looks at an image.
+
+    The whole image is resized, antialiased, to about `area` pixels with its aspect ratio kept (to the nearest
+    `multiple`, and up to `max_aspect`, beyond which it is squeezed). There is no crop: each pixel counts.
+
+    Attributes:
+        area: pixels of the resized image.
+        multiple: both sides of the resized image are multiples of this.
+        max_aspect: longest side over shortest side that is still kept.
+        mean: per-channel mean, RGB, of pixels in [0, 1].
+        std: per-channel standard deviation, RGB, of pixels in [0, 1].
+        filter: the resizing filter.
+    """
+
+    area: int = 320 * 320
+    multiple: int = 32
+    max_aspect: float = 4.0
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    filter: str = "antialiased-triangle"
+
+    def __post_init__(self) -> None:
+        if self.filter not in _RESIZERS:
+            raise WeightsError(f"preprocess.filter must be one of {_RESIZERS}, got {self.filter!r}")
+        if self.area < 1 or self.multiple < 1 or self.max_aspect < 1 or min(self.std) <= 0:
+            raise WeightsError(f"preprocess numbers are out of range: {self.to_dict()}")
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Preprocess:
+        """Build from a card's `preprocess` entry.
+
+        Raises:
+            WeightsError: a field is unknown or out of range.
+        """
+        unknown = set(fields) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise WeightsError(
+                f"preprocess has unknown fields {sorted(unknown)}; this leafiqa knows "
+                f"{sorted(cls.__dataclass_fields__)}. A newer leafiqa may be needed."
+            )
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a dict of JSON types that `from_dict` reads back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def size_for(self, height: int, width: int) -> tuple[int, int]:
+        """Return `(height, width)` of the resized image for an image of this height and width."""
+        aspect = min(max(width / height, 1 / self.max_aspect), self.max_aspect)
+        return tuple(
+            max(1, round(side / self.multiple)) * self.multiple
+            for side in (math.sqrt(self.area / aspect), math.sqrt(self.area * aspect))
+        )  # type: ignore[return-value]
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Resize `(B, 3, H, W)` images, uint8 or float in [0, 1], to float32 `(B, 3, h, w)` in [0, 1]."""
+        return resize(images, *self.size_for(images.shape[-2], images.shape[-1]))

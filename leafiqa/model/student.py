@@ -1,0 +1,88 @@
+"""The student: a timm backbone, features pooled at several depths, a small head, one logit an image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from leafiqa.errors import WeightsError
+
+# Variance floor in the spread pooling: keeps its gradient finite on features without any spread.
+_EPS = 1e-5
+
+
+def pool_mean_spread(features: Tensor) -> Tensor:
+    """Pool `(B, C, h, w)` features over space to `(B, 2C)` float32: the mean, then the standard deviation."""
+    features = features.float()
+    mean = features.mean(dim=(2, 3))
+    variance = (features - mean[:, :, None, None]).square().mean(dim=(2, 3))
+    return torch.cat([mean, (variance + _EPS).sqrt()], dim=1)
+
+
+class Student(nn.Module):
+    """Maps normalised images to one quality logit each; `logit.sigmoid()` is the uncalibrated score.
+
+    Quality lives at several scales (noise in the early stages, content in the late ones), so the mean and the
+    spread of several stages are pooled, standardised with fixed statistics and read by a two-layer head.
+    Batch statistics are never used, in training either, so that no image's score depends on its company.
+
+    Args:
+        backbone: a timm model name that supports `features_only`. Built without any download.
+        stages: feature stages to pool, as timm's `out_indices`.
+        hidden: width of the head.
+        dropout: dropout before the last layer, while training.
+        mean: per-channel mean, RGB, of pixels in [0, 1].
+        std: per-channel standard deviation, RGB, of pixels in [0, 1].
+
+    Raises:
+        WeightsError: timm does not know the backbone.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: str = "tf_efficientnet_lite0",
+        stages: tuple[int, ...] = (1, 2, 3, 4),
+        hidden: int = 128,
+        dropout: float = 0.2,
+        mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
+        std: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    ) -> None:
+        super().__init__()
+        import timm  # seconds to import, so not before a student is built
+
+        try:
+            self.backbone = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=stages)
+        except RuntimeError as error:
+            raise WeightsError(
+                f"timm {timm.__version__} cannot build backbone {backbone!r}: {error}. "
+                "A newer timm may know it: pip install -U timm"
+            ) from error
+        width = 2 * sum(self.backbone.feature_info.channels())
+        self.register_buffer("feature_mean", torch.zeros(width))
+        self.register_buffer("feature_std", torch.ones(width))
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.head = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
+
+    def train(self, mode: bool = True) -> Student:
+        """Set training mode; batch normalisation always keeps its stored statistics."""
+        super().train(mode)
+        for module in self.backbone.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return pooled, not yet standardised features, `(B, F)` float32, of `(B, 3, h, w)` pixels in [0, 1]."""
+        normalised = ((images - self.mean) / self.std).to(self.head[0].weight.dtype)
+        return torch.cat([pool_mean_spread(stage) for stage in self.backbone(normalised)], dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return quality logits `(B,)`, float32, of resized `(B, 3, h, w)` float pixels in [0, 1]."""
+        features = (self.features(images) - self.feature_mean) / self.feature_std
+        return self.head(features.to(self.head[0].weight.dtype)).float().squeeze(1)
