@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from leafiqa.errors import InputError, WeightsError
 from leafiqa.model import hub
 from leafiqa.model.card import Card, read_card
-from leafiqa.model.checkpoint import find_pair, load_student
+from leafiqa.model.checkpoint import CHECKPOINT_ENDINGS, find_pair, load_student
 from leafiqa.model.registry import bundled
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def resolve(weights: str | os.PathLike[str]) -> tuple[Path, Card]:
         file, card_file = find_pair(hub.fetch(text))
         return file, read_card(card_file)
     path = Path(text)
-    # A bare word is a name; anything with a separator or a known ending is a place.
-    if isinstance(weights, str) and path.name == text and not path.suffix.lower().startswith((".safe", ".json", ".p", ".b", ".c")):
-        if not path.is_dir():
-            return bundled(text)
-    if not path.exists() and path.suffix == "":
+    # A bare word is a name; anything with a separator or a checkpoint's ending is a place.
+    bare = isinstance(weights, str) and path.name == text and path.suffix.lower() not in CHECKPOINT_ENDINGS
+    if bare and not path.is_dir():
+        return bundled(text)
+    if not path.exists() and path.suffix.lower() not in CHECKPOINT_ENDINGS:
         hint = f" For the Hugging Face Hub write 'hf-hub:{text}'." if text.count("/") == 1 else ""
         raise WeightsError(f"weights {text!r} is neither a file nor a folder.{hint}")
     file, card_file = find_pair(path)

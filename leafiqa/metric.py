@@ -95,20 +95,20 @@ class Metric(nn.Module):
             tensor, notes = to_tensor(images)  # type: ignore[arg-type]
             for note in notes:
                 warnings.warn(note, ImageWarning, stacklevel=4)
-            resized, valid = self._look(tensor)
+            resized, valid = self.look(tensor)
             return self._score_resized(resized, valid)
         parts: list[Tensor] = []
         window: list[tuple[Tensor, Tensor]] = []
-        for resized in self._look_at_each(images):
-            window.append(resized)
+        for looked in self._look_at_each(images):  # type: ignore[arg-type]
+            window.append(looked)
             if len(window) == _WINDOW:
-                parts.append(self._score_window(window))
+                parts.append(self.score_looked(window))
                 window = []
         if window:
-            parts.append(self._score_window(window))
+            parts.append(self.score_looked(window))
         return torch.cat(parts) if parts else torch.empty(0, device=self.device)
 
-    def _look(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+    def look(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """Move to the device, check values, resize: `(B, 3, h, w)` float32 in [0, 1] and `(B,)` valid."""
         on_host = tensor.device.type == "cpu"
         if tensor.dtype == torch.uint8 or not tensor.shape[0]:
@@ -137,9 +137,9 @@ class Metric(nn.Module):
                 )
             for note in notes:
                 warnings.warn(f"image {index}: {_short(image)}: {note}", ImageWarning, stacklevel=6)
-            yield self._look(tensor)
+            yield self.look(tensor)
 
-    def _score_window(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def score_looked(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Score resized single images, those of one size together, and return them in order."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, (resized, _) in enumerate(window):
@@ -159,9 +159,11 @@ class Metric(nn.Module):
         scores = torch.cat(logits).sigmoid() if logits else resized.new_empty(0)
         return torch.where(valid, low + (high - low) * scores, torch.nan)
 
-    def extra_repr(self) -> str:
-        """Describe the metric in `repr`."""
-        return f"{self.metric_name}, weights {self.card.short_hash}, range {self.score_range}, as_loss={self.as_loss}"
+    def __repr__(self) -> str:
+        return (
+            f"Metric({self.metric_name}, weights {self.card.short_hash}, range {self.score_range}, "
+            f"as_loss={self.as_loss}, device={self.device})"
+        )
 
 
 def _short(image: object) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from leafiqa.errors import EvidenceError
 
@@ -62,6 +63,7 @@ class Config:
         reliability_power: evidence weights are stated confidence to this power; 0 switches weighting off.
         seed: seeds everything random.
         bf16: run the backbone in bfloat16 autocast.
+        card: words of the model card that only a person knows: `name`, `description`, `teacher`, `licences`, ...
     """
 
     sources: tuple[Source, ...]
@@ -87,6 +89,7 @@ class Config:
     reliability_power: float = 2.0
     seed: int = 0
     bf16: bool = True
+    card: dict[str, Any] = field(default_factory=dict)
 
 
 def read_config(path: Path) -> Config:

@@ -117,7 +117,7 @@ def load(config: Config) -> TrainingData:
 
         def make(job: tuple[Path, str, int]) -> Tensor:
             path, name, seed = job
-            pixels = np.asarray(decode(path).pixels)
+            pixels = np.asarray(decode(path).pixels, dtype=np.uint8)
             return torch.stack([square(step, side) for step in ladder(pixels, name, seed)])
 
         ladders = list(pool.map(make, ladder_jobs))

@@ -60,7 +60,9 @@ def read_evidence(paths: list[Path], keep: set[str] | None = None) -> Evidence:
                 except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
                     evidence.skipped.append((number, f"{path.name}: {type(error).__name__}: {error}"))
     if not evidence.points and not evidence.pairs:
-        raise EvidenceError(f"no usable evidence in {[str(path) for path in paths]} ({len(evidence.skipped)} bad lines)")
+        raise EvidenceError(
+            f"no usable evidence in {[str(path) for path in paths]} ({len(evidence.skipped)} bad lines)"
+        )
     return evidence
 
 

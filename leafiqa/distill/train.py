@@ -88,34 +88,39 @@ class Run:
         self.student.eval()
         sample = torch.randperm(len(self.data.images), generator=self.generator)[:256]
         features = torch.cat(
-            [self.student.features(crops(self.data.images[part], self.config.crop, self.generator)) for part in sample.split(16)]
+            [
+                self.student.features(crops(self.data.images[part], self.config.crop, self.generator))
+                for part in sample.split(16)
+            ]
         )
         self.student.feature_mean.copy_(features.mean(0))
         self.student.feature_std.copy_(features.std(0).clamp(min=1e-3))
 
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """Return this step's indices of images with evidence, and its pixels: images, ladders, one null."""
+    def batch(self) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Return this step's indices of images with evidence, the levels of its ladders, and its pixels.
+
+        Pixels are those of the images with evidence, then three steps of each ladder, then one null image.
+        """
         position = self.step % self.steps_per_epoch
         if position == 0:
             self.order = torch.randperm(len(self.data.images), generator=self.generator)
         size = self.config.batch
         chosen = self.order[position * size : (position + 1) * size]
+        ladder_levels: list[Tensor] = []
         parts = [crops(self.data.images[chosen], self.config.crop, self.generator)]
         for _ in range(self.config.ladders if len(self.data.ladders) else 0):
             which = int(torch.randint(len(self.data.ladders), (1,), generator=self.generator))
-            self.levels = torch.randperm(self.data.ladders.shape[1], generator=self.generator)
-            steps = self.levels[:3].sort().values
-            self.ladder_levels.append(steps)
+            steps = torch.randperm(self.data.ladders.shape[1], generator=self.generator)[:3].sort().values
+            ladder_levels.append(steps)
             parts.append(ladder_crops(self.data.ladders[which, steps], self.config.crop, self.generator))
         null = torch.randint(len(self.data.nulls), (1,), generator=self.generator)
         parts.append(crops(self.data.nulls[null], self.config.crop, self.generator))
-        return chosen, torch.cat(parts)
+        return chosen, ladder_levels, torch.cat(parts)
 
     def losses(self) -> dict[str, Tensor]:
         """Return the losses of this step's batch."""
         config, data = self.config, self.data
-        self.ladder_levels: list[Tensor] = []
-        chosen, pixels = self.batch()
+        chosen, ladder_levels, pixels = self.batch()
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
             logits = self.student(pixels.contiguous(memory_format=torch.channels_last))
         scores = logits.float().sigmoid()
@@ -134,7 +139,7 @@ class Run:
             config.sigma,
         )
         gaps, steps = [], []
-        for number, levels in enumerate(self.ladder_levels):
+        for number, levels in enumerate(ladder_levels):
             ladder = scores[count + 3 * number : count + 3 * number + 3]
             for a, b in ((0, 1), (0, 2), (1, 2)):
                 gaps.append(ladder[a] - ladder[b])

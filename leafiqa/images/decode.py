@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 # Formats that hold photographs and whose decoders run no other program (EPS would start Ghostscript).
 # Pillow's JPEG plugin also opens MPO, the several-pictures JPEG of phones.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM")
-EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .webp .avif .gif .bmp .dib .tif .tiff .jp2 .j2k .jpx .ppm .pgm .pbm .pnm".split()
-)
 MAX_PIXELS = 100_000_000
 
 _EIGHT_BIT_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
@@ -129,12 +126,12 @@ def _sixteen_bit(image: Image.Image, profile: bytes | None) -> NDArray[np.float3
     if profile:
         # Little CMS through Pillow has no 16-bit path; 8 bits keep the tone curve, which matters more.
         eight = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-        return np.asarray(_to_srgb(eight, profile)).astype(np.float32) / 255
+        return np.asarray(_to_srgb(eight, profile)).astype(np.float32) / np.float32(255)
     grey = np.asarray(image).astype(np.float32) / 65535
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[np.asarray(image) == transparent] = 1.0
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.repeat(grey[:, :, None], 3, axis=2).astype(np.float32)
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

@@ -79,11 +79,17 @@ def parse_card(text: str, where: str) -> Card:
     except ValueError as error:
         raise WeightsError(f"{where} is not a model card: invalid JSON ({error})") from error
     if not isinstance(fields, dict) or (missing := [name for name in _REQUIRED if name not in fields]):
-        raise WeightsError(f"{where} is not a model card: it lacks {missing if isinstance(fields, dict) else _REQUIRED}")
+        raise WeightsError(
+            f"{where} is not a model card: it lacks {missing if isinstance(fields, dict) else _REQUIRED}"
+        )
     if fields["format"] != CARD_FORMAT:
-        raise WeightsError(f"{where} has card format {fields['format']}, this leafiqa reads {CARD_FORMAT}; upgrade leafiqa")
+        raise WeightsError(
+            f"{where} has card format {fields['format']}, this leafiqa reads {CARD_FORMAT}; upgrade leafiqa"
+        )
     if unknown := set(fields) - set(Card.__dataclass_fields__):
-        raise WeightsError(f"{where} has unknown fields {sorted(unknown)}; this leafiqa knows {sorted(Card.__dataclass_fields__)}")
+        raise WeightsError(
+            f"{where} has unknown fields {sorted(unknown)}; this leafiqa knows {sorted(Card.__dataclass_fields__)}"
+        )
     card = Card(**fields)
     digits = card.sha256
     if not (isinstance(digits, str) and len(digits) == 64 and set(digits) <= set("0123456789abcdef")):

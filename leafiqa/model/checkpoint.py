@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from leafiqa.model.student import Student
 
 _PICKLED = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
+CHECKPOINT_ENDINGS = _PICKLED | {".safetensors", ".json"}
 
 
 def sha256_of(path: Path) -> str:

@@ -64,7 +64,7 @@ def fetch(reference: str) -> Path:
         stems = [name.removesuffix(".safetensors") for name in files if name.endswith(".safetensors")]
         if len(stems) != 1 or stems[0] + ".json" not in files:
             raise WeightsError(
-                f"{repo}@{revision} is not a leafiqa student: it must hold one NAME.safetensors and NAME.json, has {files}"
+                f"{repo}@{revision} is no leafiqa student: it must hold one NAME.safetensors and NAME.json, has {files}"
             )
         # The commit, not the branch: a push between the two downloads must not mix two versions.
         paths = [
@@ -81,7 +81,9 @@ def fetch(reference: str) -> Path:
 def _student_in(folder: Path, repo: str) -> Path:
     found = [path for path in folder.glob("*.safetensors") if path.with_suffix(".json").exists()]
     if len(found) != 1:
-        raise WeightsError(f"the cached copy of {repo} in {folder} must hold one student, has {[p.name for p in found]}")
+        raise WeightsError(
+            f"the cached copy of {repo} in {folder} must hold one student, has {[p.name for p in found]}"
+        )
     return found[0]
 
 

@@ -6,7 +6,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from leafiqa.errors import WeightsError
@@ -57,7 +56,8 @@ class Preprocess:
                 f"preprocess has unknown fields {sorted(unknown)}; this leafiqa knows "
                 f"{sorted(cls.__dataclass_fields__)}. A newer leafiqa may be needed."
             )
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dict of JSON types that `from_dict` reads back."""

@@ -20,7 +20,9 @@ def weights_folder() -> Path:
     for folder in (_PACKAGE / "weights", _PACKAGE.parent / "weights"):
         if (folder / "aliases.json").is_file():
             return folder
-    raise WeightsError(f"this installation of leafiqa lacks its weights (looked in {_PACKAGE / 'weights'}); reinstall it")
+    raise WeightsError(
+        f"this installation of leafiqa lacks its weights (looked in {_PACKAGE / 'weights'}); reinstall it"
+    )
 
 
 @lru_cache(maxsize=1)

@@ -54,7 +54,7 @@ def resize(images: Tensor, height: int, width: int) -> Tensor:
     """
     batch, channels, height_in, width_in = images.shape
     bands = _bands(width_in, width, images.device)
-    rows = max(1, _STRIP_ELEMENTS // (batch * channels * width_in))
+    rows = max(1, _STRIP_ELEMENTS // max(1, batch * channels * width_in))
     strips = []
     for top in range(0, height_in, rows):
         strip = _as_unit_float(images[:, :, top : top + rows])

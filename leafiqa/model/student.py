@@ -62,12 +62,16 @@ class Student(nn.Module):
                 f"timm {timm.__version__} cannot build backbone {backbone!r}: {error}. "
                 "A newer timm may know it: pip install -U timm"
             ) from error
-        width = 2 * sum(self.backbone.feature_info.channels())
+        width = 2 * sum(self.backbone.feature_info.channels())  # type: ignore[union-attr, operator]
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_std", torch.ones(width))
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.head = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.head[0].weight.dtype  # type: ignore[return-value]
 
     def train(self, mode: bool = True) -> Student:
         """Set training mode; batch normalisation always keeps its stored statistics."""
@@ -79,10 +83,10 @@ class Student(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return pooled, not yet standardised features, `(B, F)` float32, of `(B, 3, h, w)` pixels in [0, 1]."""
-        normalised = ((images - self.mean) / self.std).to(self.head[0].weight.dtype)
+        normalised = ((images - self.mean) / self.std).to(self._dtype)
         return torch.cat([pool_mean_spread(stage) for stage in self.backbone(normalised)], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return quality logits `(B,)`, float32, of resized `(B, 3, h, w)` float pixels in [0, 1]."""
         features = (self.features(images) - self.feature_mean) / self.feature_std
-        return self.head(features.to(self.head[0].weight.dtype)).float().squeeze(1)
+        return self.head(features.to(self._dtype)).float().squeeze(1)

@@ -1,0 +1,154 @@
+"""`leafiqa score`: score files and folders."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from leafiqa.folder.find import find_images
+from leafiqa.folder.rows import FORMATS, Row, header, read_scored, render
+
+if TYPE_CHECKING:
+    from leafiqa.metric import Metric
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("-r", "--recursive", is_flag=True, help="Look into the folders of a folder, too.")
+@click.option("--metric", "name", default="leaf", show_default=True, help="A name that `leafiqa models` lists.")
+@click.option("--weights", help="Weights in place of the metric's: a file, a folder or hf-hub:owner/repo[@revision].")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="Output format; table, or from the ending of -o.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write instead of stdout."
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted -o file: score what it lacks.")
+@click.option(
+    "--batch-size", type=click.IntRange(1, 4096), default=16, show_default=True, help="Images scored together."
+)
+@click.option("--workers", type=click.IntRange(1, 64), help="Threads that decode.  [default: cores, at most 4]")
+@click.option("--sort", is_flag=True, help="Best first. Rows come at the end instead of as they are made.")
+@click.option("--top", type=click.IntRange(1), metavar="N", help="Only the best N, best first.")
+def score(
+    paths: tuple[str, ...],
+    recursive: bool,
+    name: str,
+    weights: str | None,
+    device: str,
+    format_: str | None,
+    output: Path | None,
+    resume: bool,
+    batch_size: int,
+    workers: int | None,
+    sort: bool,
+    top: int | None,
+) -> None:
+    """Score images: a number each, higher is better.
+
+    PATH is a file, a folder, a quoted glob pattern, or - to read a list of paths, one a line, from stdin. A file that
+    cannot be scored is a row with its error, and makes the exit status 1.
+    """
+    format_ = format_ or {".csv": "csv", ".jsonl": "jsonl"}.get(output.suffix.lower() if output else "", "table")
+    if resume and (output is None or format_ == "table"):
+        raise click.UsageError("--resume goes on with a file: give -o FILE.csv or -o FILE.jsonl")
+    if resume and (sort or top):
+        raise click.UsageError("--resume and --sort/--top exclude each other: rows are appended in the order scored")
+
+    listed = [line for path in paths for line in (_stdin_lines() if path == "-" else [path])]
+    files = list(find_images(listed, recursive))
+    if not files:
+        deeper = "" if recursive else " (add -r to look into folders)"
+        raise click.UsageError(f"no images found in {', '.join(paths)}{deeper}")
+
+    import leafiqa
+    from leafiqa.folder.pipeline import score_files
+
+    # Warnings of decoders (a 95 megapixel picture, odd EXIF) would tear the progress bar; errors are rows.
+    warnings.simplefilter("ignore")
+    metric = leafiqa.create_metric(name, weights=weights, device=device)
+
+    done: list[Row] = []
+    if resume and output is not None and output.exists():
+        done = read_scored(output, format_, metric.metric_name, metric.card.short_hash)
+        scored = {row.image for row in done}
+        files = [file for file in files if file not in scored]
+        click.echo(f"{len(done)} images scored before, {len(files)} to go", err=True)
+
+    failed = 0
+    held: list[Row] = []
+    workers = workers or min(4, os.cpu_count() or 1)
+    with _open(output, done, format_, metric) as stream, _progress(len(files)) as advance:
+        try:
+            for row in score_files(metric, files, batch_size, workers):
+                failed += row.score is None
+                if sort or top:
+                    held.append(row)
+                else:
+                    stream.write(render(row, format_))
+                    stream.flush()
+                advance()
+        finally:
+            for row in sorted(held, key=lambda row: -1.0 if row.score is None else row.score, reverse=True)[:top]:
+                stream.write(render(row, format_))
+            stream.flush()
+    if failed:
+        click.echo(f"leafiqa: {failed} of {len(files)} images have no score; see their errors", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _stdin_lines() -> Iterator[str]:
+    for line in sys.stdin:
+        if line := line.rstrip("\r\n"):
+            yield line
+
+
+@contextlib.contextmanager
+def _open(output: Path | None, done: list[Row], format_: str, metric: Metric) -> Iterator[IO[str]]:
+    """Open the output with its header and the rows kept from an earlier run in it."""
+    start = header(format_, metric.metric_name, metric.card.short_hash) + "".join(render(row, format_) for row in done)
+    if output is None:
+        sys.stdout.write(start)
+        yield sys.stdout
+        return
+    # Through a temporary file, so that a kill right now does not lose what an earlier run scored.
+    temporary = output.with_name(output.name + ".tmp")
+    try:
+        temporary.write_text(start, encoding="utf-8", errors="surrogateescape", newline="")
+        temporary.replace(output)
+        stream = output.open("a", encoding="utf-8", errors="surrogateescape", newline="")
+    except OSError as error:
+        raise click.UsageError(f"cannot write {output}: {error.strerror}") from error
+    with stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar with rate and time left on stderr, if that is a terminal; yield what advances it."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as progress:
+        task = progress.add_task("scoring", total=total, rate="")
+
+        def advance() -> None:
+            speed = progress.tasks[0].speed
+            progress.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
+
+        yield advance

@@ -1,0 +1,53 @@
+"""Fixtures: the bundled metric, small pictures, the image sets where they are."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+DATA = Path(os.environ.get("LEAFIQA_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items):
+    skip_data = pytest.mark.skip(reason=f"image sets not found in {DATA}; set LEAFIQA_DATA")
+    skip_cuda = pytest.mark.skip(reason="no CUDA device")
+    for item in items:
+        if "data" in item.keywords and not DATA.is_dir():
+            item.add_marker(skip_data)
+        if "cuda" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(skip_cuda)
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def metric():
+    import leafiqa
+
+    return leafiqa.create_metric("leaf", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def loss_metric():
+    import leafiqa
+
+    return leafiqa.create_metric("leaf", device="cpu", as_loss=True)
+
+
+def make_picture(height=96, width=128, seed=0):
+    """A smooth colourful picture with detail, `(H, W, 3)` uint8."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize((width, height), Image.BICUBIC)
+    fine = rng.normal(0, 12, (height, width, 1))
+    return (np.asarray(coarse) + fine).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def picture():
+    return make_picture()

@@ -1,0 +1,324 @@
+"""The metric's promises: one image, one score, in any form, company, order and repetition."""
+
+import copy
+import io
+import pickle
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import leafiqa
+from leafiqa.metric import _WINDOW
+from tests.conftest import make_picture
+
+TOLERANCE = 1e-5
+
+
+def forms(pixels, folder):
+    image = Image.fromarray(pixels)
+    path = folder / "picture.png"
+    image.save(path)
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    return {
+        "str": str(path),
+        "Path": path,
+        "bytes": path.read_bytes(),
+        "file": io.BytesIO(path.read_bytes()),
+        "PIL": image,
+        "uint8 array": pixels,
+        "float array": pixels.astype(np.float32) / 255,
+        "uint8 (3,H,W)": tensor,
+        "uint8 (1,3,H,W)": tensor[None],
+        "float (3,H,W)": tensor.float() / 255,
+        "float64": tensor.double() / 255,
+        "not contiguous": (tensor.float() / 255).flip(-1).contiguous().flip(-1),
+        "list": [image],
+        "generator": (p for p in [path]),
+    }
+
+
+def test_every_form_of_input_gives_the_same_score(metric, picture, tmp_path):
+    scores = {name: metric(form) for name, form in forms(picture, tmp_path).items()}
+    reference = scores["str"].item()
+    for name, score in scores.items():
+        assert score.shape == (1,) and score.dtype == torch.float32, name
+        assert score.item() == pytest.approx(reference, abs=TOLERANCE), name
+
+
+def test_batch_order_and_company_do_not_matter(metric):
+    pictures = [make_picture(seed=i) for i in range(5)]
+    alone = torch.cat([metric(p) for p in pictures])
+    batch = torch.stack([torch.from_numpy(p.copy()).permute(2, 0, 1) for p in pictures])
+    torch.testing.assert_close(metric(batch), alone, atol=TOLERANCE, rtol=0)
+    order = [3, 0, 4, 2, 1]
+    torch.testing.assert_close(metric(batch[order]), alone[order], atol=TOLERANCE, rtol=0)
+    assert alone.std() > 10 * TOLERANCE  # the pictures do differ
+
+
+def test_mixed_sizes_and_forms_keep_their_order(metric, tmp_path):
+    pictures = [make_picture(h, w, seed=i) for i, (h, w) in enumerate([(40, 60), (60, 40), (7, 300), (1, 1), (64, 64)])]
+    path = tmp_path / "first.png"
+    Image.fromarray(pictures[0]).save(path)
+    mixed = [path, pictures[1], Image.fromarray(pictures[2]), torch.from_numpy(pictures[3].copy()).permute(2, 0, 1)]
+    mixed.append(pictures[4])
+    expected = torch.cat([metric(p) for p in pictures])
+    torch.testing.assert_close(metric(mixed), expected, atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(metric(iter(mixed)), expected, atol=TOLERANCE, rtol=0)
+
+
+def test_more_images_than_one_window(metric):
+    small = make_picture(8, 8)
+    scores = metric(small if i % 2 else 255 - small for i in range(_WINDOW + 3))
+    assert scores.shape == (_WINDOW + 3,)
+    torch.testing.assert_close(scores[2:], scores[:-2], atol=TOLERANCE, rtol=0)
+
+
+def test_nothing_in_nothing_out(metric):
+    assert metric([]).shape == (0,)
+    assert metric(torch.zeros(0, 3, 8, 8)).shape == (0,)
+
+
+def test_repetition_and_globals(metric, picture):
+    torch.manual_seed(1)
+    before = (torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads(), torch.is_grad_enabled())
+    flags = (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, Image.MAX_IMAGE_PIXELS)
+    first = metric(picture)
+    torch.rand(7)
+    torch.set_rng_state(before[0])
+    second = metric(picture)
+    assert torch.equal(first, second)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+    assert before[2:] == (torch.get_num_threads(), torch.is_grad_enabled())
+    assert flags == (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, Image.MAX_IMAGE_PIXELS)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (2, 2), (31, 33), (512, 512), (1500, 2000)])
+def test_any_size_scores_within_the_range(metric, size):
+    low, high = metric.score_range
+    score = metric(torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)).item()
+    assert low <= score <= high
+
+
+def test_a_degraded_picture_scores_lower(metric):
+    from leafiqa.cli.scenes import mountains
+    from leafiqa.distill.degradations import ladder
+
+    for name in ("blur", "noise", "jpeg"):
+        scores = metric(ladder(mountains(np.random.default_rng(0)), name, seed=0))
+        assert scores[0] - scores[5] > 0.15, name
+        assert scores[1] > scores[4], name
+
+
+def test_noise_and_flat_colour_stay_in_the_lower_half(metric):
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randint(0, 256, (4, 3, 200, 300), dtype=torch.uint8, generator=generator)
+    flat = torch.stack([torch.full((3, 64, 64), v, dtype=torch.uint8) for v in (0, 64, 128, 200, 255)])
+    assert metric(noise).max() < 0.5
+    assert metric(flat).max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.zeros(3, 3), "shape"),
+        (torch.zeros(1, 1, 3, 8, 8), "shape"),
+        (torch.zeros(1, 1, 8, 8), "expand"),
+        (torch.zeros(1, 4, 8, 8), "alpha"),
+        (torch.zeros(1, 8, 8, 3), "channels come first"),
+        (torch.zeros(1, 3, 0, 8), "at least one pixel"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.int64), "uint8"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.bool), "uint8"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.complex64), "uint8"),
+        (torch.full((1, 3, 8, 8), 200.0), "divide by 255"),
+        (torch.full((1, 3, 8, 8), -0.5), r"\(x \+ 1\) / 2"),
+        (torch.full((1, 3, 8, 8), float("inf")), r"\[0, 1\]"),
+        (torch.full((1, 3, 8, 8), float("nan")), "NaN"),
+        (np.zeros((8, 8), np.uint8), "np.stack"),
+        (np.zeros((2, 8, 8, 3), np.uint8), r"list\(array\)"),
+        (np.zeros((3, 8, 8), np.uint8), "channels come last"),
+        (np.zeros((8, 8, 3), np.int32), "uint8"),
+        (np.full((8, 8, 3), 200.0), "divide by 255"),
+        (3.5, "got float"),
+        (None, "got NoneType"),
+        ({"a": 1}, "dict"),
+        ([None], "image 0"),
+        ([torch.zeros(2, 3, 8, 8)], "one image"),
+    ],
+)
+def test_wrong_input_is_a_precise_error(metric, bad, message):
+    with pytest.raises(leafiqa.InputError, match=message):
+        metric(bad)
+
+
+def test_one_nan_pixel_in_a_batch_names_its_image(metric):
+    batch = torch.zeros(3, 3, 8, 8)
+    batch[2, 1, 4, 4] = torch.nan
+    with pytest.raises(leafiqa.InputError, match="image 2"):
+        metric(batch)
+
+
+def test_a_bad_file_alone_raises_among_others_scores_nan(metric, picture, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_text("no image")
+    with pytest.raises(leafiqa.ImageError, match="not an image"):
+        metric(bad)
+    with pytest.warns(leafiqa.ImageWarning, match=r"image 1 has no score.*bad\.png"):
+        scores = metric([picture, bad, picture])
+    assert scores[1].isnan() and scores[0] == pytest.approx(metric(picture).item(), abs=TOLERANCE)
+    assert scores[2] == pytest.approx(scores[0].item(), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.5, 1.0])
+def test_loss_gradients_on_constant_images(loss_metric, constant):
+    pixels = torch.full((2, 3, 40, 50), constant, requires_grad=True)
+    loss = loss_metric(pixels)
+    loss.backward()
+    assert loss.shape == () and pixels.grad.isfinite().all()
+    assert (pixels.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
+
+
+def test_each_pixel_influences_the_score(loss_metric):
+    pixels = (torch.from_numpy(make_picture(700, 900).copy()).permute(2, 0, 1)[None].float() / 255).requires_grad_()
+    loss_metric(pixels).backward()
+    assert pixels.grad.isfinite().all()
+    assert (pixels.grad.abs().sum(dim=1) > 0).float().mean() > 0.999
+
+
+def test_loss_falls_along_its_gradient(loss_metric, metric):
+    pixels = (torch.from_numpy(make_picture().copy()).permute(2, 0, 1)[None].float() / 255).requires_grad_()
+    loss = loss_metric(pixels)
+    assert loss.item() == pytest.approx(1 - metric(pixels).item(), abs=TOLERANCE)
+    loss.backward()
+    step = (pixels - 1e-3 * pixels.grad / pixels.grad.abs().max()).detach().clamp(0, 1)
+    assert loss_metric(step) < loss
+    assert not metric(pixels).requires_grad
+
+
+def test_state_dict_deepcopy_pickle_replica(metric, picture):
+    expected = metric(picture)
+    twin = leafiqa.create_metric("leaf", device="cpu")
+    with torch.no_grad():
+        twin.student.head[-1].bias += 3
+    assert (twin(picture) - expected).abs() > 0.01
+    twin.load_state_dict(metric.state_dict())
+    copies = {
+        "state_dict": twin,
+        "deepcopy": copy.deepcopy(metric),
+        "pickle": pickle.loads(pickle.dumps(metric)),
+        "replica": metric._replicate_for_data_parallel(),
+    }
+    for name, other in copies.items():
+        assert torch.equal(other(picture), expected), name
+
+
+def test_train_mode_changes_nothing(metric, picture):
+    expected = metric(picture)
+    outer = torch.nn.Sequential(copy.deepcopy(metric)).train()
+    assert torch.equal(outer(torch.from_numpy(picture.copy()).permute(2, 0, 1)), expected)
+    assert not any(parameter.requires_grad for parameter in outer.parameters())
+
+
+def test_torch_compile_gives_the_same_scores(metric):
+    batch = torch.from_numpy(make_picture().copy()).permute(2, 0, 1)[None].float() / 255
+    compiled = torch.compile(metric, backend="aot_eager")
+    torch.testing.assert_close(compiled(batch), metric(batch), atol=TOLERANCE, rtol=0)
+
+
+def test_bfloat16_is_close(metric, picture):
+    half = leafiqa.create_metric("leaf", device="cpu", dtype=torch.bfloat16)
+    score = half(picture)
+    assert score.dtype == torch.float32
+    assert score.item() == pytest.approx(metric(picture).item(), abs=0.03)
+    assert metric(torch.from_numpy(picture.copy()).permute(2, 0, 1).half() / 255).item() == pytest.approx(
+        metric(picture).item(), abs=1e-3
+    )
+
+
+def test_no_round_trip_and_right_device_on_fake_cuda():
+    """Under FakeTensorMode a read-back of values or a mix of devices raises."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=False):
+        metric = _unfilled().to("cuda")
+        assert metric.device.type == "cuda"
+        for batch in (torch.rand(2, 3, 700, 500, device="cuda"), torch.zeros(2, 3, 50, 70, dtype=torch.uint8).cuda()):
+            scores = metric(batch)
+            assert scores.device.type == "cuda" and scores.shape == (2,) and scores.dtype == torch.float32
+        loss = _unfilled(as_loss=True).to("cuda")(torch.rand(1, 3, 64, 64, device="cuda", requires_grad=True))
+        assert loss.device.type == "cuda" and loss.requires_grad
+
+
+def _unfilled(as_loss=False):
+    from leafiqa.api import resolve
+    from leafiqa.metric import Metric
+    from leafiqa.model.student import Student
+
+    card = resolve("leaf")[1]
+    return Metric(Student(card.architecture["backbone"]).eval(), card, as_loss=as_loss)
+
+
+def test_invalid_values_score_nan_where_they_are_not_read_back(metric, picture):
+    valid = torch.tensor([True, False])
+    resized = metric.preprocess.resize(torch.from_numpy(np.stack([picture] * 2)).permute(0, 3, 1, 2))
+    scores = metric._score_resized(resized, valid)
+    assert scores[0].isfinite() and scores[1].isnan()
+
+
+@pytest.mark.cuda
+def test_cuda_agrees_with_cpu(metric, picture):
+    on_cuda = leafiqa.create_metric("leaf", device="cuda")
+    batch = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
+    torch.testing.assert_close(on_cuda(batch.cuda()).cpu(), metric(batch), atol=1e-4, rtol=0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        on_cuda(batch.cuda().float() / 255)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_code_written_for_pyiqa(picture, tmp_path):
+    path = tmp_path / "x.png"
+    Image.fromarray(picture).save(path)
+    code = """
+import leafiqa as pyiqa
+import torch
+device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+assert "leaf" in pyiqa.list_models()
+assert "leaf" in pyiqa.list_models(metric_mode="NR")
+iqa_metric = pyiqa.create_metric("leaf", device=device)
+assert iqa_metric.lower_better is False and iqa_metric.metric_mode == "NR"
+score_fr = iqa_metric(PATH)
+batch = torch.rand(4, 3, 64, 64).to(device)
+mean = iqa_metric(batch).mean().item()
+iqa_loss = pyiqa.create_metric("leaf", device=device, as_loss=True)
+batch.requires_grad_()
+loss = iqa_loss(batch)
+loss.backward()
+"""
+    scope = {"PATH": str(path)}
+    exec(compile(code, "pyiqa_code", "exec"), scope)
+    assert 0 <= scope["score_fr"].item() <= 1 and 0 <= scope["mean"] <= 1
+    assert scope["batch"].grad.abs().sum() > 0
+
+
+def test_attributes(metric):
+    assert metric.metric_name == metric.card.name == "leaf_lite0.general"
+    assert metric.score_range == (0.0, 1.0) and metric.lower_better is False
+    assert metric.device == torch.device("cpu")
+    assert metric.card.short_hash in repr(metric)
+
+
+def test_animated_image_says_so(metric, picture, tmp_path):
+    path: Path = tmp_path / "a.gif"
+    frames = [Image.fromarray(picture), Image.fromarray(255 - picture)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with pytest.warns(leafiqa.ImageWarning, match="first of 2 frames"):
+        metric(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metric(picture)
