@@ -244,12 +244,12 @@ def test_no_round_trip_and_right_device_on_fake_cuda():
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode(allow_non_fake_inputs=False):
-        metric = _unfilled().to("cuda")
+        metric = _unfilled()
         assert metric.device.type == "cuda"
         for batch in (torch.rand(2, 3, 700, 500, device="cuda"), torch.zeros(2, 3, 50, 70, dtype=torch.uint8).cuda()):
             scores = metric(batch)
             assert scores.device.type == "cuda" and scores.shape == (2,) and scores.dtype == torch.float32
-        loss = _unfilled(as_loss=True).to("cuda")(torch.rand(1, 3, 64, 64, device="cuda", requires_grad=True))
+        loss = _unfilled(as_loss=True)(torch.rand(1, 3, 64, 64, device="cuda", requires_grad=True))
         assert loss.device.type == "cuda" and loss.requires_grad
 
 
@@ -259,7 +259,8 @@ def _unfilled(as_loss=False):
     from leafiqa.model.student import Student
 
     card = resolve("leaf")[1]
-    return Metric(Student(card.architecture["backbone"]).eval(), card, as_loss=as_loss)
+    with torch.device("cuda"):  # while building only: what the call creates must find its device by itself
+        return Metric(Student(card.architecture["backbone"]).eval(), card, as_loss=as_loss)
 
 
 def test_invalid_values_score_nan_where_they_are_not_read_back(metric, picture):

@@ -30,9 +30,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        sys.exit(cli(standalone_mode=False))  # a command's Exit(1) comes back as 1
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -1,0 +1,205 @@
+"""Names, files, folders and the hub; what is tampered with, truncated or out of reach."""
+
+import hashlib
+import json
+import shutil
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+
+import leafiqa
+from leafiqa.api import resolve
+from leafiqa.model import hub
+from leafiqa.model.registry import list_models
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def student(tmp_path):
+    """A copy of the default student in a folder of its own: (weights, card)."""
+    file, _ = resolve("leaf")
+    folder = tmp_path / "student"
+    folder.mkdir()
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(file.with_suffix(suffix), folder / ("mine.v1" + suffix))
+    return folder / "mine.v1.safetensors", folder / "mine.v1.json"
+
+
+def test_list_models():
+    assert leafiqa.list_models()[0] == "leaf"
+    assert "leaf_lite0.general" in list_models("leaf_*")
+    assert list_models("nothing*") == [] and list_models(metric_mode="FR") == []
+
+
+def test_unknown_name_suggests():
+    with pytest.raises(leafiqa.UnknownModelError, match="Did you mean 'leaf'"):
+        leafiqa.create_metric("LEAF")
+    with pytest.raises(leafiqa.UnknownModelError, match="leaf_lite0.general"):
+        leafiqa.create_metric("leaf_lite0.generel")
+
+
+def test_file_card_and_folder_give_the_same_metric(student, metric, picture):
+    weights, card = student
+    for form in (weights, str(weights), card, weights.parent, str(weights.parent)):
+        assert torch.equal(leafiqa.create_metric(weights=form, device="cpu")(picture), metric(picture))
+
+
+def test_tampered_and_truncated_files_are_refused_with_both_hashes(student):
+    weights, card = student
+    expected = json.loads(card.read_text())["sha256"]
+    content = weights.read_bytes()
+    for damaged in (content[:-1] + bytes([content[-1] ^ 1]), content[: len(content) // 2], b"", content + b"\x80"):
+        weights.write_bytes(damaged)
+        with pytest.raises(leafiqa.WeightsError) as caught:
+            leafiqa.create_metric(weights=weights)
+        assert expected in str(caught.value) and hashlib.sha256(damaged).hexdigest() in str(caught.value)
+
+
+def test_no_pickle_is_loaded(tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(leafiqa.WeightsError, match="pickle"):
+        leafiqa.create_metric(weights=path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sha256": "abc"}, "64 lower-case hex"),
+        ({"format": 99}, "card format 99"),
+        ({"surprise": 1}, "surprise"),
+        ({"score": {"range": [1, 1]}}, "must rise"),
+        ({"preprocess": {"area": 0}}, "out of range"),
+        ({"preprocess": {"crop": 3}}, "unknown fields"),
+        ({"architecture": {"backbone": "no_such_net", "stages": [1, 2, 3, 4]}}, "no_such_net"),
+        ({"architecture": {"backbone": "resnet18", "stages": [1, 2, 3, 4]}}, "does not fit"),
+        ({"architecture": {"backbone": "resnet18"}}, "does not fit"),
+    ],
+)
+def test_wrong_cards(student, change, message):
+    weights, card = student
+    card.write_text(json.dumps({**json.loads(card.read_text()), **change}))
+    with pytest.raises(leafiqa.WeightsError, match=message):
+        leafiqa.create_metric(weights=weights)
+
+
+def test_missing_files_and_odd_places(student, tmp_path):
+    weights, card = student
+    card.unlink()
+    with pytest.raises(leafiqa.WeightsError, match="side by side"):
+        leafiqa.create_metric(weights=weights)
+    with pytest.raises(leafiqa.WeightsError, match="hf-hub:owner/repo"):
+        leafiqa.create_metric(weights="owner/repo")
+    with pytest.raises(leafiqa.WeightsError, match="exactly one"):
+        leafiqa.create_metric(weights=tmp_path)
+    with pytest.raises(leafiqa.WeightsError, match="hf-hub:owner/repo"):
+        leafiqa.create_metric(weights="hf-hub:no-slash")
+    card.write_text("{")
+    with pytest.raises(leafiqa.WeightsError, match="invalid JSON"):
+        leafiqa.create_metric(weights=weights)
+
+
+def test_bundled_students_open_no_socket(monkeypatch, picture):
+    def refuse(*arguments, **options):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    leafiqa.create_metric("leaf", device="cpu")(picture)
+
+
+def test_offline_failure_is_quick_and_helpful(monkeypatch, tmp_path):
+    import huggingface_hub.constants as constants
+
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+    began = time.monotonic()
+    with pytest.raises(leafiqa.WeightsError, match="hf download owner/repo --revision main") as caught:
+        leafiqa.create_metric(weights="hf-hub:owner/repo")
+    assert time.monotonic() - began < 1
+    assert ".safetensors" in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+@pytest.fixture
+def hub_server(student, monkeypatch, tmp_path):
+    """A local stand-in for the hub that serves the student as owner/repo."""
+    import huggingface_hub.constants as constants
+
+    weights, card = student
+    files = {"mine.v1.safetensors": weights.read_bytes(), "mine.v1.json": card.read_bytes(), "README.md": b"hi"}
+    requests = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+        def do_HEAD(self):
+            self.do_GET(body=False)
+
+        def do_GET(self, body=True):
+            requests.append(self.path)
+            if self.path.startswith("/api/models/owner/repo/revision/"):
+                siblings = [{"rfilename": name} for name in files]
+                return self.answer(json.dumps({"id": "owner/repo", "sha": COMMIT, "siblings": siblings}).encode(), body)
+            name = self.path.rsplit("/", 1)[-1]
+            if self.path == f"/owner/repo/resolve/{COMMIT}/{name}" and name in files:
+                return self.answer(files[name], body)
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def answer(self, content, body):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    yield files, requests, server
+    server.shutdown()
+    server.server_close()
+
+
+def test_hub_download_is_pinned_to_a_commit_and_cached(hub_server, metric, picture):
+    _, requests, server = hub_server
+    score = leafiqa.create_metric(weights="hf-hub:owner/repo", device="cpu")(picture)
+    assert torch.equal(score, metric(picture))
+    fetched = [path for path in requests if "/resolve/" in path]
+    assert fetched and all(COMMIT in path for path in fetched) and not any("README" in path for path in fetched)
+    server.shutdown()
+    server.server_close()
+    assert leafiqa.create_metric(weights=f"hf-hub:owner/repo@{COMMIT}", device="cpu").card.name == metric.card.name
+
+
+def test_hub_file_that_is_not_its_card_is_refused(hub_server):
+    files, _, _ = hub_server
+    good = files["mine.v1.safetensors"]
+    files["mine.v1.safetensors"] = good[:-4] + b"evil"
+    with pytest.raises(leafiqa.WeightsError, match="damaged or was changed"):
+        leafiqa.create_metric(weights="hf-hub:owner/repo")
+
+
+def test_hub_repository_without_a_student(hub_server):
+    files, _, _ = hub_server
+    del files["mine.v1.json"]
+    with pytest.raises(leafiqa.WeightsError, match="no leafiqa student"):
+        hub.fetch("hf-hub:owner/repo")
+    with pytest.raises(leafiqa.WeightsError, match="other/repo"):
+        hub.fetch("hf-hub:other/repo")
