@@ -142,7 +142,9 @@ def bad_files():
         "png_float_pixels.tif": encode(floats, "TIFF"),
         "int32_pixels.tif": encode(Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8)), "TIFF"),
         "cmyk_with_rgb_profile.tif": encode(
-            Image.new("CMYK", (8, 8)), "TIFF", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+            Image.new("CMYK", (8, 8)),
+            "TIFF",
+            icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
         ),
         "bmp_huge.bmp": bmp[:18] + struct.pack("<ii", 50000, 50000) + bmp[26:],
         "bmp_negative.bmp": bmp[:18] + struct.pack("<ii", -5, 5) + bmp[26:],

@@ -39,7 +39,7 @@ def test_list_models():
 def test_unknown_name_suggests():
     with pytest.raises(leafiqa.UnknownModelError, match="Did you mean 'leaf'"):
         leafiqa.create_metric("LEAF")
-    with pytest.raises(leafiqa.UnknownModelError, match="leaf_lite0.general"):
+    with pytest.raises(leafiqa.UnknownModelError, match=r"leaf_lite0\.general"):
         leafiqa.create_metric("leaf_lite0.generel")
 
 

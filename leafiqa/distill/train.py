@@ -170,7 +170,7 @@ class Run:
         with torch.no_grad():
             for slow, fast in zip(self.average.parameters(), self.student.parameters()):
                 slow.lerp_(fast, 1 - decay)
-        return {name: float(value) for name, value in losses.items()}
+        return {name: value.item() for name, value in losses.items()}
 
     def state(self) -> dict[str, Any]:
         """Return everything needed to go on."""

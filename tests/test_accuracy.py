@@ -1,0 +1,36 @@
+"""The bundled student against its bars, on the image sets where they are."""
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from benchmarks.accuracy import agreement
+from leafiqa.distill.data import pristine_paths
+from leafiqa.distill.degradations import DEGRADATIONS, LEVELS, ladder, null_image
+from leafiqa.images.decode import decode
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("dataset", "floor"), [("agiqa3k", 0.83), ("biq2021", 0.75)])
+def test_agreement_with_people_on_val(metric, dataset, floor):
+    measured = agreement(metric, dataset)
+    assert measured["srcc"] >= floor
+    stated = next(row for row in metric.card.accuracy if row["dataset"] == dataset)
+    assert measured["n"] == stated["n"] and measured["srcc"] == pytest.approx(stated["srcc"], abs=1e-3)
+    assert measured["plcc"] == pytest.approx(stated["plcc"], abs=1e-3)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", sorted(DEGRADATIONS))
+def test_scores_fall_along_severity_ladders(metric, data_folder, name):
+    """On photographs that training held out."""
+    taus = []
+    for number, path in enumerate(pristine_paths(data_folder / "pristine" / "images", 3, held_out=True)[::2]):
+        scores = metric(ladder(np.asarray(decode(path).pixels), name, seed=500 + number)).numpy()
+        taus.append(kendalltau(np.arange(LEVELS + 1), -scores).statistic)
+    assert len(taus) >= 11 and np.median(taus) >= 0.9
+
+
+def test_pictures_of_nothing_stay_low(metric):
+    rng = np.random.default_rng(4242)
+    assert metric([null_image(300, rng) for _ in range(24)]).max() < 0.5

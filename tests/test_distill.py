@@ -1,0 +1,201 @@
+"""The recipe: losses in closed form, evidence with faults, ladders, and a run that is killed and goes on."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from leafiqa.distill.config import read_config
+from leafiqa.distill.data import load
+from leafiqa.distill.degradations import DEGRADATIONS, ladder, null_image
+from leafiqa.distill.evidence import read_evidence
+from leafiqa.distill.export import export
+from leafiqa.distill.losses.fidelity import fidelity_loss, preference
+from leafiqa.distill.losses.point import point_loss
+from leafiqa.distill.train import Run, initialise, train
+from leafiqa.errors import EvidenceError
+from leafiqa.model.student import Student, pool_mean_spread
+from tests.conftest import make_picture
+
+
+def test_point_loss_closed_form():
+    targets, ones = torch.tensor([0.2, 0.7]), torch.ones(2)
+    assert point_loss(targets, targets, ones) == 0
+    # 0.05 off is quadratic: 0.05**2 / (2 * 0.1); 0.4 off is linear: 0.4 - 0.05
+    assert point_loss(torch.tensor([0.25, 0.3]), targets, ones).item() == pytest.approx((0.0125 + 0.35) / 2, abs=1e-6)
+    assert point_loss(torch.tensor([0.25, 0.3]), targets, torch.tensor([7.0, 0.0])).item() == pytest.approx(0.0125)
+    assert point_loss(targets + 1, targets, torch.zeros(2)) == 0
+    scores = torch.tensor([0.5, 0.5], requires_grad=True)
+    point_loss(scores, targets, ones).backward()
+    assert scores.grad[0] > 0 > scores.grad[1]
+
+
+def test_fidelity_loss_closed_form():
+    one = torch.ones(1)
+    assert preference(torch.zeros(1), 0.1).item() == 0.5
+    assert preference(torch.tensor([0.1 * math.sqrt(2)]), 0.1).item() == pytest.approx(0.841345, abs=1e-5)
+    assert fidelity_loss(torch.zeros(1), torch.tensor([0.5]), one).item() == pytest.approx(0, abs=1e-6)
+    # p = 1/2, g = 1: 1 - sqrt(1/2)
+    assert fidelity_loss(torch.zeros(1), one, one).item() == pytest.approx(1 - math.sqrt(0.5), abs=1e-3)
+    gap = torch.tensor([0.03, -0.2])
+    weights = torch.tensor([1.0, 3.0])
+    agree = fidelity_loss(gap, preference(gap, 0.1), weights, 0.1)
+    assert agree.item() == pytest.approx(0, abs=1e-6)
+    mirrored = fidelity_loss(-gap, torch.tensor([0.3, 0.9]), weights)
+    assert fidelity_loss(gap, torch.tensor([0.7, 0.1]), weights).item() == pytest.approx(mirrored.item(), abs=1e-6)
+    difference = torch.zeros(1, requires_grad=True)
+    fidelity_loss(difference, torch.tensor([0.9]), one).backward()
+    assert difference.grad < 0  # a larger difference is wanted
+
+
+def test_pooling_is_finite_on_constant_features():
+    features = torch.full((1, 2, 4, 4), 3.0, requires_grad=True)
+    pooled = pool_mean_spread(features)
+    assert pooled[0, :2].tolist() == [3, 3] and pooled[0, 2:].max() < 0.01
+    pooled.sum().backward()
+    assert features.grad.isfinite().all()
+    wave = torch.tensor([1.0, -1.0]).repeat(8).reshape(1, 1, 4, 4)
+    assert pool_mean_spread(wave)[0].tolist() == pytest.approx([0, 1], abs=1e-4)
+
+
+def test_evidence_skips_and_counts_bad_lines(tmp_path):
+    lines = [
+        {"kind": "point", "image": "a", "score": 80, "scale": [0, 100], "confidence": 0.5},
+        {"kind": "point", "image": "a", "score": 5, "scale": [1, 5], "confidence": 1.0},
+        {"kind": "point", "image": "b", "score": 140, "scale": [0, 100], "confidence": 0.5},
+        {"kind": "ranking", "images": ["a", "c", "d"]},
+        {"kind": "sniff", "image": "a"},
+    ]
+    path = tmp_path / "evidence.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)) + '\n{"kind": "point", "ima')
+    evidence = read_evidence([path])
+    assert evidence.target("a") == (pytest.approx((0.8 * 0.5 + 1.0) / 1.5), pytest.approx(0.75))
+    assert evidence.pairs == [("a", "c"), ("a", "d"), ("c", "d")]
+    assert [number for number, _ in evidence.skipped] == [3, 5, 6]
+    assert read_evidence([path], keep={"a", "d"}).pairs == [("a", "d")]
+    with pytest.raises(EvidenceError, match="no usable evidence"):
+        read_evidence([path], keep={"z"})
+
+
+@pytest.mark.parametrize("name", sorted(DEGRADATIONS))
+def test_ladders_get_further_from_the_picture(name):
+    picture = make_picture(128, 128)
+    steps = ladder(picture, name, seed=3)
+    assert len(steps) == 6 and all(step.shape == picture.shape and step.dtype == np.uint8 for step in steps)
+    errors = [float(np.square(step.astype(float) - picture).mean()) for step in steps]
+    assert errors[0] == 0 and errors == sorted(errors) and errors[1] > 0
+    assert all((a == b).all() for a, b in zip(steps, ladder(picture, name, seed=3)))
+
+
+def test_null_images_have_the_size_asked_for():
+    rng = np.random.default_rng(0)
+    assert {null_image(50, rng).shape for _ in range(40)} == {(50, 50, 3)}
+
+
+@pytest.fixture
+def small_run(tmp_path):
+    """Config of a run small enough for a test, on images with evidence and a train/val table."""
+    images = tmp_path / "images"
+    images.mkdir()
+    lines = []
+    for index in range(10):
+        Image.fromarray(make_picture(48, 48, seed=index)).save(images / f"{index}.png")
+        lines.append(
+            {"kind": "point", "image": f"{index}.png", "score": 10 * index, "scale": [0, 100], "confidence": 0.5}
+        )
+    (images / "8.png").write_bytes(b"broken")
+    (tmp_path / "evidence.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with (tmp_path / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([("image", "split"), *((f"{i}.png", "val" if i == 9 else "train") for i in range(10))])
+    torch.manual_seed(0)
+    state = {k: v for k, v in Student().backbone.state_dict().items() if not k.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "imagenet.pth")
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f"""
+output = "{tmp_path}/out"
+initial = "{tmp_path}/imagenet.pth"
+area = 64
+crop = 48
+epochs = 3
+batch = 4
+ladders = 1
+warmup = 2
+bf16 = false
+[[sources]]
+name = "test"
+images = "{images}"
+evidence = ["{tmp_path}/evidence.jsonl"]
+table = "{tmp_path}/table.csv"
+[card]
+name = "leaf_lite0.test"
+"""
+    )
+    return config
+
+
+def test_only_train_images_that_can_be_read_are_used(small_run):
+    data = load(read_config(small_run))
+    assert data.targets.tolist() == pytest.approx([0.1 * i for i in range(8)])
+    assert len(data.unreadable) == 1 and data.unreadable[0].startswith("8.png")
+    assert len(data.ladders) == 1  # one readable image scores 65 or more
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(small_run, tmp_path):
+    from dataclasses import replace
+
+    config = read_config(small_run)
+    expected = train(config).state_dict()
+    killed = replace(config, output=tmp_path / "killed")
+    killed.output.mkdir()
+    data = load(killed)
+    run = Run(killed, data)
+    for _ in range(3):
+        run.advance()
+    torch.save(run.state(), killed.output / "checkpoint.pt")
+    torch.manual_seed(99)  # another process starts elsewhere
+    resumed = train(killed).state_dict()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    start = Student()
+    initialise(start, config.initial)
+    assert not torch.equal(expected["backbone.conv_stem.weight"], start.state_dict()["backbone.conv_stem.weight"])
+
+
+def test_export_is_loaded_by_create_metric(small_run, tmp_path):
+    import leafiqa
+
+    config = read_config(small_run)
+    student = train(config)
+    card = export(config, config.output / "epoch3.pt", tmp_path / "student")
+    metric = leafiqa.create_metric(weights=tmp_path / "student", device="cpu")
+    assert metric.metric_name == card.name == "leaf_lite0.test" and card.training["epochs"] == 3
+    picture = torch.from_numpy(make_picture(320, 320).copy()).permute(2, 0, 1)[None].float() / 255
+    stored = student.half().float().eval()  # weights are stored in half precision
+    config_area = metric.preprocess.resize(picture)
+    assert metric(picture).item() == pytest.approx(stored(config_area).sigmoid().item(), abs=1e-5)
+
+
+def test_frozen_statistics_make_training_independent_of_company():
+    torch.manual_seed(0)
+    student = Student(dropout=0.0).train()
+    images = torch.rand(3, 3, 64, 64)
+    together = student(images)
+    alone = torch.cat([student(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_config_errors(small_run, tmp_path):
+    text = small_run.read_text()
+    small_run.write_text("epoch = 3\n" + text)
+    with pytest.raises(EvidenceError, match=r"unknown fields \['epoch'\]"):
+        read_config(small_run)
+    small_run.write_text("epochs = 3")
+    with pytest.raises(EvidenceError, match="lacks"):
+        read_config(small_run)
+    with pytest.raises(EvidenceError, match="cannot read"):
+        read_config(tmp_path / "missing.toml")

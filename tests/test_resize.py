@@ -1,0 +1,74 @@
+"""Resizing against its definition, and its bounds."""
+
+import numpy as np
+import pytest
+import torch
+
+from leafiqa.errors import WeightsError
+from leafiqa.model import resize as module
+from leafiqa.model.preprocess import Preprocess
+from leafiqa.model.resize import resize
+
+
+@pytest.mark.parametrize(
+    ("size_in", "size_out"), [((512, 512), (320, 320)), ((37, 900), (160, 640)), ((5, 3), (64, 96))]
+)
+def test_agrees_with_torchs_antialiased_bilinear(size_in, size_out):
+    images = torch.rand(2, 3, *size_in, dtype=torch.float64)
+    expected = torch.nn.functional.interpolate(images, size_out, mode="bilinear", antialias=True, align_corners=False)
+    torch.testing.assert_close(resize(images, *size_out), expected.float(), atol=2e-6, rtol=0)
+
+
+def test_constant_stays_constant_and_same_size_is_identity():
+    assert (resize(torch.full((1, 3, 333, 77), 0.25), 64, 32) - 0.25).abs().max() < 1e-6
+    images = torch.rand(1, 3, 130, 70)
+    torch.testing.assert_close(resize(images, 130, 70), images, atol=1e-6, rtol=0)
+
+
+def test_strips_do_not_show(monkeypatch):
+    images = torch.randint(0, 256, (2, 3, 411, 203), dtype=torch.uint8)
+    whole = resize(images, 64, 96)
+    monkeypatch.setattr(module, "_STRIP_ELEMENTS", 10_000)
+    torch.testing.assert_close(resize(images, 64, 96), whole, atol=1e-6, rtol=0)
+
+
+def test_each_pixel_has_positive_weight():
+    for size_in, size_out in ((1000, 320), (641, 320), (320, 320), (3, 64), (9973, 96)):
+        total = torch.zeros(size_in)
+        for start, stop, weights in module._bands(size_in, size_out, torch.device("cpu")):
+            assert (weights >= 0).all()
+            total[start:stop] += weights.sum(dim=1)
+        assert (total > 0).all(), (size_in, size_out)
+
+
+def test_hundred_megapixels_in_bounded_memory():
+    import resource
+
+    images = torch.zeros(1, 3, 10_000, 10_000, dtype=torch.uint8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert Preprocess().resize(images).shape == (1, 3, 320, 320)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 700 * 1024  # KiB; as floats it were 1.2 GB
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((512, 512), (320, 320)),
+        ((1, 1), (320, 320)),
+        ((1080, 1920), (256, 416)),
+        ((1920, 1080), (416, 256)),
+        ((1, 100_000), (160, 640)),
+        ((3000, 4000), (288, 384)),
+    ],
+)
+def test_size_keeps_aspect_within_bounds(size, expected):
+    assert Preprocess().size_for(*size) == expected
+
+
+def test_card_round_trip_and_errors():
+    preprocess = Preprocess(area=1000, mean=(0.1, 0.2, 0.3))
+    assert Preprocess.from_dict(preprocess.to_dict()) == preprocess
+    assert np.isclose(preprocess.to_dict()["mean"][1], 0.2)
+    for wrong in ({"std": [0, 1, 1]}, {"filter": "nearest"}, {"colour": "BGR"}):
+        with pytest.raises(WeightsError):
+            Preprocess.from_dict(wrong)
