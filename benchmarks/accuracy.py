@@ -1,6 +1,6 @@
 """Measure a metric: agreement with human scores on `val`, severity ladders, pictures of nothing.
 
-    python benchmarks/accuracy.py --metric leaf --json benchmarks/results/accuracy.json [--write-card]
+    python -m benchmarks.accuracy --metric leaf --json benchmarks/results/accuracy.json [--write-card]
 
 Needs the image sets in ../shared/data (or LEAFIQA_DATA) and scipy. Correlations are raw, without any fitted mapping,
 with percentile bootstrap intervals over images (2,000 draws).

@@ -1,6 +1,6 @@
 """Folder throughput against the bare forward pass, and memory against the number of images.
 
-    python benchmarks/throughput.py --json benchmarks/results/throughput.json
+    python -m benchmarks.throughput --json benchmarks/results/throughput.json
 
 Ratios within one run; absolute times say more about the machine. The folder holds 512x512 JPEGs drawn on the spot.
 Memory is the peak resident size of `leafiqa score` in a process of its own, on as many links to the same pictures.
