@@ -2,8 +2,8 @@
 
     python benchmarks/evidence.py
 
-Prints, for each set: the correlation of the teacher's scores with MOS, its error by stated confidence, and how often its
-rankings differ from its own scores. Needs ../shared/data and ../shared/teacher (or LEAFIQA_DATA, LEAFIQA_TEACHER).
+Prints, for each set: the correlation of the teacher's scores with MOS, its error by stated confidence, and how often
+its rankings differ from its own scores. Needs ../shared/data and ../shared/teacher (or LEAFIQA_DATA, LEAFIQA_TEACHER).
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ def main() -> None:
             part = (confidence >= low) & (confidence < high)
             print(f"  confidence [{low}, {high}): n={part.sum()}, mean error {error[part].mean():.3f} MOS sd")
         gaps = np.array([evidence.target(a)[0] - evidence.target(b)[0] for a, b in evidence.pairs])
-        print(
-            f"  ranked pairs {len(gaps)}: against the scores {np.mean(gaps < 0):.4f}, of equal score {np.mean(gaps == 0):.4f}"
-        )
+        against, ties = np.mean(gaps < 0), np.mean(gaps == 0)
+        print(f"  ranked pairs {len(gaps)}: against the scores {against:.4f}, of equal score {ties:.4f}")
 
 
 if __name__ == "__main__":

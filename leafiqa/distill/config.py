@@ -51,6 +51,7 @@ class Config:
         epochs: passes over the evidence.
         batch: images with evidence in a step; ladders and null images come on top.
         ladders: severity ladders in a step, three pictures each.
+        freeze: leading blocks of the backbone that keep their ImageNet weights (the stem too); 0 trains all.
         lr: peak learning rate of the backbone.
         head_lr: peak learning rate of the head.
         weight_decay: AdamW's weight decay.
@@ -74,19 +75,20 @@ class Config:
     backbone: str = "tf_efficientnet_lite0"
     area: int = 320
     crop: int = 288
-    epochs: int = 5
+    epochs: int = 4
     batch: int = 16
-    ladders: int = 2
-    lr: float = 3e-4
+    ladders: int = 1
+    freeze: int = 2
+    lr: float = 1.5e-4
     head_lr: float = 1e-3
     weight_decay: float = 0.02
     warmup: int = 80
-    ema: float = 0.998
+    ema: float = 0.995
     pair_weight: float = 1.0
     ladder_weight: float = 0.5
     null_weight: float = 0.5
     sigma: float = 0.1
-    reliability_power: float = 2.0
+    reliability_power: float = 1.0
     seed: int = 0
     bf16: bool = True
     card: dict[str, Any] = field(default_factory=dict)

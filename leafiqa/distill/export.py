@@ -34,8 +34,8 @@ def export(config: Config, state: Path, folder: Path) -> Card:
         "epochs": int(state.stem.removeprefix("epoch")),
         **{
             name: getattr(config, name)
-            for name in "area crop batch ladders lr head_lr weight_decay ema pair_weight ladder_weight null_weight "
-            "sigma reliability_power seed".split()
+            for name in "area crop batch ladders freeze lr head_lr weight_decay ema pair_weight ladder_weight "
+            "null_weight sigma reliability_power seed".split()
         },
     }
     fields = {

@@ -27,6 +27,8 @@ from leafiqa.model.student import Student
 _LADDER_STEP = 0.8
 _NULL_CEILING = 0.1
 _CHECKPOINT_SECONDS = 240
+_PROBE_IMAGES = 1500
+_PROBE_STEPS = 150
 
 
 def initialise(student: Student, path: Path) -> None:
@@ -66,13 +68,17 @@ class Run:
         self.student = Student(config.backbone)
         initialise(self.student, config.initial)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self._standardise()
+        self._probe()
+        for module in [m for m in self.student.backbone.children() if not isinstance(m, torch.nn.Sequential)]:
+            module.requires_grad_(config.freeze == 0)
+        for block in self.student.backbone.blocks[: config.freeze]:  # type: ignore[index]
+            block.requires_grad_(False)
         self.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.student).eval()
         self.student.train()
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": list(self.student.backbone.parameters()), "lr": config.lr},
+                {"params": [p for p in self.student.backbone.parameters() if p.requires_grad], "lr": config.lr},
                 {"params": list(self.student.head.parameters()), "lr": config.head_lr},
             ],
             weight_decay=config.weight_decay,
@@ -83,18 +89,32 @@ class Run:
         self.step = 0
         self.order: Tensor = torch.empty(0, dtype=torch.long)
 
-    @torch.no_grad()
-    def _standardise(self) -> None:
+    def _probe(self) -> None:
+        """Set the standardisation and fit the head on frozen features, before anything else learns.
+
+        A random head sends random gradients into the pretrained backbone and spoils it: linear probing, then
+        fine-tuning (Kumar et al., ICLR 2022).
+        """
+        chosen = torch.randperm(len(self.data.images), generator=self.generator)[:_PROBE_IMAGES]
         self.student.eval()
-        sample = torch.randperm(len(self.data.images), generator=self.generator)[:256]
-        features = torch.cat(
-            [
-                self.student.features(crops(self.data.images[part], self.config.crop, self.generator))
-                for part in sample.split(16)
-            ]
-        )
+        parts = []
+        for part in chosen.split(16):
+            pixels = crops(self.data.images[part], self.config.crop, self.generator)
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
+                parts.append(self.student.features(pixels.contiguous(memory_format=torch.channels_last)))
+        features, targets = torch.cat(parts), self.data.targets[chosen]
         self.student.feature_mean.copy_(features.mean(0))
         self.student.feature_std.copy_(features.std(0).clamp(min=1e-3))
+        standard = (features - self.student.feature_mean) / self.student.feature_std
+        self.student.head.train()
+        optimizer = torch.optim.AdamW(self.student.head.parameters(), lr=1e-3, weight_decay=0.1)
+        for _ in range(_PROBE_STEPS):
+            part = torch.randint(len(chosen), (128,), generator=self.generator)
+            scores = self.student.head(standard[part]).squeeze(1).sigmoid()
+            loss = point_loss(scores, targets[part], torch.ones(len(part)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
 
     def batch(self) -> tuple[Tensor, list[Tensor], Tensor]:
         """Return this step's indices of images with evidence, the levels of its ladders, and its pixels.
