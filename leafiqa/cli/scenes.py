@@ -45,8 +45,9 @@ def mountains(rng: np.random.Generator) -> NDArray[np.uint8]:
     for layer in range(4):
         depth = layer / 3
         ridge = 0.42 + 0.13 * layer - 0.28 * (1 - 0.4 * depth) * _cloud(rng, 9)[layer * 97][None, :]
-        rock = _cloud(rng, 8, 0.75)
-        shade = (0.45 + 0.9 * (rock - np.roll(rock, (3, 3), (0, 1))) * 6).clip(0.15, 1.2)
+        rock = _cloud(rng, 8, 0.68)
+        slope = rock - np.pad(rock, ((3, 0), (3, 0)), mode="edge")[:-3, :-3]
+        shade = (0.5 + 5 * slope).clip(0.15, 1.2)
         colour = (_rgb(150, 160, 190) * (1 - depth) + _rgb(50, 75, 45) * depth) * shade[..., None] * 1.5
         picture = _blend(picture, colour, ((y - ridge) * SIZE).clip(0, 1))
     return picture.clip(0, 255).astype(np.uint8)
