@@ -47,6 +47,8 @@ class Config:
         initial: state dict of the backbone, pretrained on ImageNet, `.pth` loaded with `weights_only`.
         backbone: timm name of the backbone.
         area: side of the square that whole images are resized to, in pixels.
+        look: side of the square whose area the finished student resizes to; may exceed `area`, as convolutional students see
+            more detail than they were trained on.
         crop: side of the random crop that the student trains on.
         epochs: passes over the evidence.
         batch: images with evidence in a step; ladders and null images come on top.
@@ -74,6 +76,7 @@ class Config:
     pristine_holdout: int = 3
     backbone: str = "tf_efficientnet_lite0"
     area: int = 320
+    look: int = 384
     crop: int = 288
     epochs: int = 4
     batch: int = 16

@@ -34,7 +34,7 @@ def export(config: Config, state: Path, folder: Path) -> Card:
         "epochs": int(state.stem.removeprefix("epoch")),
         **{
             name: getattr(config, name)
-            for name in "area crop batch ladders freeze lr head_lr weight_decay ema pair_weight ladder_weight "
+            for name in "area look crop batch ladders freeze lr head_lr weight_decay ema pair_weight ladder_weight "
             "null_weight sigma reliability_power seed".split()
         },
     }
@@ -42,7 +42,7 @@ def export(config: Config, state: Path, folder: Path) -> Card:
         **config.card,
         "training": training,
         "architecture": {"backbone": config.backbone, "stages": [1, 2, 3, 4], "hidden": 128},
-        "preprocess": Preprocess(area=config.area**2).to_dict(),
+        "preprocess": Preprocess(area=config.look**2).to_dict(),
         "score": {
             "range": [0.0, 1.0],
             "unit": "the full width of the teacher's 0 to 100 scale; not calibrated to human opinion scores",
