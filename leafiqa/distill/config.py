@@ -47,8 +47,8 @@ class Config:
         initial: state dict of the backbone, pretrained on ImageNet, `.pth` loaded with `weights_only`.
         backbone: timm name of the backbone.
         area: side of the square that whole images are resized to, in pixels.
-        look: side of the square whose area the finished student resizes to; may exceed `area`, as convolutional students see
-            more detail than they were trained on.
+        look: side of the square whose area the finished student resizes to; may exceed `area`, as convolutional
+            students see more detail than they were trained on.
         crop: side of the random crop that the student trains on.
         epochs: passes over the evidence.
         batch: images with evidence in a step; ladders and null images come on top.
