@@ -25,3 +25,7 @@ class UnknownModelError(WeightsError, ValueError):
 
 class EvidenceError(LeafiqaError, ValueError):
     """Teacher evidence or a distillation config cannot be used as it is."""
+
+
+class CalibrationError(LeafiqaError, ValueError):
+    """The labels cannot support a calibration."""

@@ -7,7 +7,9 @@ import sys
 import click
 
 import leafiqa
+from leafiqa.cli.calibrate import calibrate
 from leafiqa.cli.demo import demo
+from leafiqa.cli.eval import evaluate
 from leafiqa.cli.models import info, models
 from leafiqa.cli.score import score
 from leafiqa.errors import LeafiqaError
@@ -19,7 +21,7 @@ def cli() -> None:
     """No-reference image quality: how good does an image look to people?"""
 
 
-for command in (score, models, info, demo):
+for command in (score, models, info, demo, evaluate, calibrate):
     cli.add_command(command)
 
 

@@ -6,12 +6,13 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
+from leafiqa.cli.progress import progress
 from leafiqa.folder.find import find_images
 from leafiqa.folder.rows import FORMATS, Row, header, read_scored, render
 
@@ -84,7 +85,7 @@ def score(
     failed = 0
     held: list[Row] = []
     workers = workers or min(4, os.cpu_count() or 1)
-    with _open(output, done, format_, metric) as stream, _progress(len(files)) as advance:
+    with _open(output, done, format_, metric) as stream, progress(len(files), "scoring") as advance:
         try:
             for row in score_files(metric, files, batch_size, workers):
                 failed += row.score is None
@@ -127,28 +128,3 @@ def _open(output: Path | None, done: list[Row], format_: str, metric: Metric) ->
         raise click.UsageError(f"cannot write {output}: {error.strerror}") from error
     with stream:
         yield stream
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar with rate and time left on stderr, if that is a terminal; yield what advances it."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    with Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:
-        task = progress.add_task("scoring", total=total, rate="")
-
-        def advance() -> None:
-            speed = progress.tasks[0].speed
-            progress.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
-
-        yield advance

@@ -50,9 +50,10 @@ def read_evidence(paths: list[Path], keep: set[str] | None = None) -> Evidence:
     evidence = Evidence()
     for path in paths:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise EvidenceError(f"cannot read evidence {path}: {error.strerror}") from error
+            # Not splitlines: JSON strings may hold U+2028 and its like.
+            lines = path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise EvidenceError(f"cannot read evidence {path}: {error}") from error
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from leafiqa.distill.config import Config, read_config
 from leafiqa.distill.data import TrainingData, load
+from leafiqa.distill.folding import fold_batch_norm
 from leafiqa.distill.losses.fidelity import fidelity_loss, preference
 from leafiqa.distill.losses.point import point_loss
 from leafiqa.model.student import Student
@@ -62,13 +63,14 @@ def ladder_crops(ladder: Tensor, size: int, generator: torch.Generator) -> Tenso
 class Run:
     """The state of a run: all that a checkpoint holds."""
 
-    def __init__(self, config: Config, data: TrainingData) -> None:
+    def __init__(self, config: Config, data: TrainingData, state: dict[str, Any] | None = None) -> None:
         self.config, self.data = config, data
         torch.manual_seed(config.seed)
         self.student = Student(config.backbone)
-        initialise(self.student, config.initial)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self._probe()
+        if state is None:
+            initialise(self.student, config.initial)
+            self._probe()
         for module in [m for m in self.student.backbone.children() if not isinstance(m, torch.nn.Sequential)]:
             module.requires_grad_(config.freeze == 0)
         for block in self.student.backbone.blocks[: config.freeze]:  # type: ignore[index]
@@ -76,6 +78,7 @@ class Run:
         self.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.student).eval()
         self.student.train()
+        fold_batch_norm(self.student.backbone, torch.zeros(1, 3, config.crop, config.crop))
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": [p for p in self.student.backbone.parameters() if p.requires_grad], "lr": config.lr},
@@ -88,6 +91,8 @@ class Run:
         self.total = self.steps_per_epoch * config.epochs
         self.step = 0
         self.order: Tensor = torch.empty(0, dtype=torch.long)
+        if state is not None:
+            self._restore(state)
 
     def _probe(self) -> None:
         """Set the standardisation and fit the head on frozen features, before anything else learns.
@@ -204,8 +209,8 @@ class Run:
             "order": self.order,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Take over a saved state."""
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -235,10 +240,9 @@ def train(config: Config) -> Student:
         file=sys.stderr,
         flush=True,
     )
-    run = Run(config, data)
     checkpoint, log = config.output / "checkpoint.pt", config.output / "losses.csv"
-    if checkpoint.exists():
-        run.restore(torch.load(checkpoint, weights_only=True))
+    run = Run(config, data, torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None)
+    if run.step:
         print(f"going on from step {run.step} of {run.total}", file=sys.stderr, flush=True)
     first, began, saved = run.step, time.monotonic(), time.monotonic()
     recent: dict[str, float] = {}

@@ -33,6 +33,8 @@ class Student(nn.Module):
         dropout: dropout before the last layer, while training.
         mean: per-channel mean, RGB, of pixels in [0, 1].
         std: per-channel standard deviation, RGB, of pixels in [0, 1].
+        residual: add a linear function of the standardised features to the head's logit, zero at first: what
+            few-shot calibration learns.
 
     Raises:
         WeightsError: timm does not know the backbone.
@@ -51,6 +53,7 @@ class Student(nn.Module):
         dropout: float = 0.2,
         mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
         std: tuple[float, float, float] = (0.5, 0.5, 0.5),
+        residual: bool = False,
     ) -> None:
         super().__init__()
         import timm  # seconds to import, so not before a student is built
@@ -68,6 +71,9 @@ class Student(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.head = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
+        self.residual = nn.Linear(width, 1, bias=False) if residual else None
+        if self.residual is not None:
+            nn.init.zeros_(self.residual.weight)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -86,7 +92,18 @@ class Student(nn.Module):
         normalised = ((images - self.mean) / self.std).to(self._dtype)
         return torch.cat([pool_mean_spread(stage) for stage in self.backbone(normalised)], dim=1)
 
+    def standardise(self, features: Tensor) -> Tensor:
+        """Return pooled features `(B, F)` standardised with the fixed statistics."""
+        return (features - self.feature_mean) / self.feature_std
+
+    def read(self, standard: Tensor) -> Tensor:
+        """Return quality logits `(B,)`, float32, of standardised features `(B, F)`."""
+        logits = self.head(standard.to(self._dtype)).float()
+        if self.residual is not None:
+            # In float32 whatever the network's precision: hundreds of small terms are summed.
+            logits = logits + nn.functional.linear(standard, self.residual.weight.float())
+        return logits.squeeze(1)
+
     def forward(self, images: Tensor) -> Tensor:
         """Return quality logits `(B,)`, float32, of resized `(B, 3, h, w)` float pixels in [0, 1]."""
-        features = (self.features(images) - self.feature_mean) / self.feature_std
-        return self.head(features.to(self._dtype)).float().squeeze(1)
+        return self.read(self.standardise(self.features(images)))

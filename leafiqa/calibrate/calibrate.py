@@ -1,0 +1,213 @@
+"""Calibrate a metric on a few human scores and write it as a student of its own."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+import leafiqa
+from leafiqa.calibrate.choose import Choice, choose, expected
+from leafiqa.calibrate.features import see
+from leafiqa.calibrate.fit import Array, Fit
+from leafiqa.errors import CalibrationError
+from leafiqa.evaluate.agreement import Agreement, agreement
+from leafiqa.evaluate.table import MosTable
+from leafiqa.metric import Metric
+from leafiqa.model.card import Card
+from leafiqa.model.checkpoint import save_student
+from leafiqa.model.student import Student
+
+LEAST_LABELS = 10
+RUNGS = ("scale", "head")
+# How far beyond the labels' own span the scale reaches where the user does not name its ends.
+_MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A calibrated student and what to expect of it.
+
+    Attributes:
+        student: the student with the calibration folded into its weights.
+        score_range: ends of the human scale.
+        choice: the rung.
+        labels: number of labels used.
+        expected: held-out agreement with the labels, by nested cross-validation.
+        problems: labels left out, and why.
+    """
+
+    student: Student
+    score_range: tuple[float, float]
+    choice: Choice
+    labels: int
+    expected: Agreement
+    problems: list[str]
+
+
+def pick_range(mos: Array, given: tuple[float, float] | None) -> tuple[float, float]:
+    """Return the ends of the human scale: those given, else the labels' span widened by a tenth at each end.
+
+    Raises:
+        CalibrationError: the ends do not rise, are not finite, or do not hold the labels.
+    """
+    low, high = float(mos.min()), float(mos.max())
+    if given is None:
+        margin = _MARGIN * (high - low)
+        return low - margin, high + margin
+    if not (math.isfinite(given[0]) and math.isfinite(given[1]) and given[0] < given[1]):
+        raise CalibrationError(f"the range must be two finite numbers that rise, got {given}")
+    if low < given[0] or high > given[1]:
+        raise CalibrationError(
+            f"the range {given[0]:g} to {given[1]:g} does not hold the labels, which go from {low:g} to {high:g}"
+        )
+    return given
+
+
+def check_labels(mos: Array, logits: Array) -> None:
+    """Refuse labels that cannot support a calibration.
+
+    Raises:
+        CalibrationError: too few labels, no spread in them, or a student that runs against them.
+    """
+    if len(mos) < LEAST_LABELS:
+        raise CalibrationError(f"calibration needs at least {LEAST_LABELS} labelled images, got {len(mos)} usable ones")
+    if len(np.unique(mos)) < 3:
+        raise CalibrationError(
+            f"the labels hold {len(np.unique(mos))} different value(s) ({mos.min():g} to {mos.max():g}): nothing to "
+            "learn a scale from; label images of low, middling and high quality"
+        )
+    found = spearmanr(logits, mos)
+    if found.statistic < 0 and found.pvalue < 0.05:
+        raise CalibrationError(
+            f"the labels run against the student (SRCC {found.statistic:.2f} on {len(mos)} images): are higher MOS "
+            "better images here? Turn a difference score (DMOS) round first: mos = highest - dmos"
+        )
+
+
+def label_weights(spreads: list[float | None]) -> Array:
+    """Return weights with mean one out of the labels' standard errors; all one if any is missing.
+
+    The variance that the student cannot explain is about that of a typical label, so it is added to each: a label
+    with a very small stated error gets at most twice the typical weight.
+    """
+    if any(spread is None for spread in spreads):
+        return np.ones(len(spreads))
+    variance = np.array(spreads, dtype=np.float64) ** 2
+    weights = 1 / (variance + np.median(variance))
+    return weights / weights.mean()
+
+
+def calibrate(
+    metric: Metric,
+    table: MosTable,
+    *,
+    score_range: tuple[float, float] | None = None,
+    rungs: tuple[str, ...] = RUNGS,
+    seed: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> Calibration:
+    """Calibrate a metric on human scores.
+
+    Args:
+        metric: the metric to start from; left as it is.
+        table: images with human scores; standard errors and groups are used where given.
+        score_range: ends of the human scale, such as (1, 5); None means the labels' span widened by a tenth.
+        rungs: rungs to choose among, of `RUNGS`.
+        seed: seeds the cross-validation.
+        advance: called once for each image that is done.
+
+    Raises:
+        CalibrationError: the labels cannot support it; the message says why.
+    """
+    rows = table.rows
+    seen = see(metric, [row.path for row in rows], advance)
+    problems = table.problems + [f"{rows[i].image}: {why}: left out" for i, why in seen.errors]
+    kept = [rows[i] for i in seen.index]
+    mos = np.array([row.mos for row in kept])
+    check_labels(mos, seen.logits)
+    low, high = pick_range(mos, score_range)
+    targets = (mos - low) / (high - low)
+    weights = label_weights([row.spread for row in kept])
+    groups = np.array([row.group or f"image {row.image}" for row in kept])
+    data = (seen.logits, seen.features, targets, weights)
+    predicted = expected(*data, groups, rungs, seed)
+    choice = choose(*data, groups, rungs, seed)
+    return Calibration(
+        student=fold_in(metric.student, choice.fit(*data)),
+        score_range=(low, high),
+        choice=choice,
+        labels=len(kept),
+        expected=agreement(low + (high - low) * predicted, mos, seed=seed),
+        problems=problems,
+    )
+
+
+def fold_in(student: Student, fit: Fit) -> Student:
+    """Return a copy of a student whose weights hold the calibration, so that nothing comes after its sigmoid."""
+    calibrated = copy.deepcopy(student).float()
+    with torch.no_grad():
+        last = calibrated.head[-1]
+        last.weight.mul_(fit.slope)  # type: ignore[operator, union-attr]
+        last.bias.mul_(fit.slope).add_(fit.offset)  # type: ignore[operator, union-attr]
+        if calibrated.residual is not None:
+            calibrated.residual.weight.mul_(fit.slope)
+        if fit.residual is not None:
+            if calibrated.residual is None:
+                calibrated.residual = torch.nn.Linear(len(fit.residual), 1, bias=False)
+                torch.nn.init.zeros_(calibrated.residual.weight)
+            weight = torch.from_numpy(fit.residual).float().to(last.weight.device)  # type: ignore[arg-type, union-attr]
+            calibrated.residual.to(weight.device).weight.add_(weight)
+    return calibrated.requires_grad_(False).eval()
+
+
+def save_calibrated(
+    calibration: Calibration, base: Card, name: str, folder: Path, *, data: str, unit: str | None = None
+) -> Card:
+    """Write a calibrated student and its card.
+
+    Args:
+        calibration: what `calibrate` returned.
+        base: the card of the metric that was calibrated.
+        name: name of the new student, `arch.tag`.
+        folder: where to write `name.safetensors` and `name.json`.
+        data: what the labels were, for the card.
+        unit: what one unit of the scale means, for the card.
+    """
+    fields: dict[str, Any] = {key: getattr(base, key) for key in base.__dataclass_fields__ if key != "sha256"}
+    low, high = calibration.score_range
+    measured = asdict(calibration.expected)
+    training = {
+        **base.training,
+        "label_budget": f"{calibration.labels} human scores ({data})",
+        "calibration": {
+            "from": f"{base.name} {base.short_hash}",
+            "rung": calibration.choice.rung,
+            **({"ridge": calibration.choice.ridge} if calibration.choice.ridge is not None else {}),
+            "labels": calibration.labels,
+            "data": data,
+            "expected": {key: measured[key] for key in ("n", "srcc", "srcc_interval", "plcc", "plcc_interval", "rmse")},
+            "expected_by": "nested group-aware cross-validation on the labels",
+        },
+    }
+    before = base.training.get("label_budget")
+    if before is not None:
+        training["label_budget_before_calibration"] = before
+    fields.update(
+        name=name,
+        description=f"{base.description}; calibrated on {calibration.labels} human scores ({data})",
+        architecture={**base.architecture, "residual": calibration.student.residual is not None},
+        score={"range": [low, high], "unit": unit or f"one unit of the human scale of the labels ({data})"},
+        training=training,
+        # Measured on the student before calibration, hence not this one's.
+        accuracy=[],
+        leafiqa_version=leafiqa.__version__,
+    )
+    return save_student(calibration.student, folder, fields)

@@ -1,0 +1,90 @@
+"""What a frozen student sees in labelled images: standardised features and its own logit for each."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from leafiqa.errors import ImageError
+from leafiqa.images.inputs import to_tensor
+from leafiqa.metric import Metric
+
+_BATCH = 16
+_AHEAD = 6
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A frozen student's view of some images.
+
+    Attributes:
+        features: `(n, F)` standardised features.
+        logits: `(n,)` the student's logits before its sigmoid.
+        index: `(n,)` which of the given paths each row is.
+        errors: for each path that could not be read its place and why.
+    """
+
+    features: NDArray[np.float64]
+    logits: NDArray[np.float64]
+    index: NDArray[np.intp]
+    errors: list[tuple[int, str]]
+
+
+@torch.no_grad()
+def see(metric: Metric, paths: Sequence[Path], advance: Callable[[], None] = lambda: None) -> Seen:
+    """Extract features and logits.
+
+    Args:
+        metric: the metric whose student looks.
+        paths: image files.
+        advance: called once for each path that is done.
+    """
+    features: dict[int, Tensor] = {}
+    logits: dict[int, Tensor] = {}
+    errors: list[tuple[int, str]] = []
+    by_size: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
+
+    def flush(members: list[tuple[int, Tensor]]) -> None:
+        standard = metric.student.standardise(metric.student.features(torch.cat([image for _, image in members])))
+        for (i, _), row, logit in zip(members, standard.cpu(), metric.student.read(standard).cpu()):
+            features[i], logits[i] = row, logit
+        members.clear()
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting: deque[tuple[int, Future[tuple[Tensor, list[str]]]]] = deque()
+        upcoming = iter(enumerate(paths))
+        while True:
+            while len(waiting) < _AHEAD and (item := next(upcoming, None)) is not None:
+                waiting.append((item[0], pool.submit(to_tensor, item[1])))
+            if not waiting:
+                break
+            number, future = waiting.popleft()
+            try:
+                image, _ = metric.look(future.result()[0])
+            except ImageError as error:
+                errors.append((number, str(error)))
+            else:
+                group = by_size.setdefault(tuple(image.shape), [])
+                group.append((number, image))
+                if len(group) == _BATCH:
+                    flush(group)
+            advance()
+    for group in by_size.values():
+        if group:
+            flush(group)
+    order = sorted(features)
+    width = metric.student.feature_mean.shape[0]
+    return Seen(
+        features=np.stack([features[i].numpy() for i in order]).astype(np.float64) if order else np.empty((0, width)),
+        logits=np.array([float(logits[i]) for i in order]),
+        index=np.array(order, dtype=np.intp),
+        errors=errors,
+    )

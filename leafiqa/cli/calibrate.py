@@ -1,0 +1,96 @@
+"""`leafiqa calibrate`: put a metric on a human scale with a few labelled images."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import click
+
+from leafiqa.cli.progress import progress
+
+
+@click.command()
+@click.option(
+    "--mos",
+    "table",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="CSV with columns image and mos, higher is better; mos_se or mos_std and group are used if there.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The student to write, FOLDER/arch.tag: FOLDER/arch.tag.safetensors and its .json.",
+)
+@click.option(
+    "--metric", "name", default="leaf", show_default=True, help="A name, file, folder or hf-hub:... to start from."
+)
+@click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Folder that names are relative to.")
+@click.option("--image-column", help="The column with the image's name, if it is not called image.")
+@click.option("--mos-column", help="The column with the human score, if it is not called mos.")
+@click.option("--split", help="Only rows whose column split is this.")
+@click.option(
+    "--range",
+    "score_range",
+    type=float,
+    nargs=2,
+    help="Ends of the scale, such as 1 5.  [default: the labels' span and a tenth]",
+)
+@click.option(
+    "--rung",
+    "rungs",
+    type=click.Choice(["scale", "head"]),
+    multiple=True,
+    help="Allow only this rung.  [default: choose]",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds the cross-validation.")
+def calibrate(
+    table: Path,
+    output: Path,
+    name: str,
+    images: Path | None,
+    image_column: str | None,
+    mos_column: str | None,
+    split: str | None,
+    score_range: tuple[float, float] | None,
+    rungs: tuple[str, ...],
+    device: str,
+    seed: int,
+) -> None:
+    """Calibrate a metric on as few as ten labelled images.
+
+    Chooses by cross-validation between refitting the scale alone and refitting the head, and says what accuracy to
+    expect on other images like these.
+    """
+    import leafiqa
+    from leafiqa.calibrate.calibrate import RUNGS, save_calibrated
+    from leafiqa.calibrate.calibrate import calibrate as run
+    from leafiqa.evaluate.table import read_mos
+
+    if output.suffix in {".safetensors", ".json"}:
+        output = output.with_suffix("")
+    if output.exists() and output.is_dir():
+        raise click.UsageError(f"-o {output} is a folder; name the student in it, such as {output / 'leaf_lite0.mine'}")
+    warnings.simplefilter("ignore")
+    labelled = read_mos(table, images=images, image_column=image_column, mos_column=mos_column, split=split)
+    metric = leafiqa.create_metric(weights=name, device=device)
+    with progress(len(labelled.rows), "looking") as advance:
+        result = run(metric, labelled, score_range=score_range, rungs=rungs or RUNGS, seed=seed, advance=advance)
+    for problem in result.problems:
+        click.echo(f"leafiqa: {problem}", err=True)
+    card = save_calibrated(result, metric.card, output.name, output.parent, data=table.name)
+    measured = result.expected
+    low, high = result.score_range
+    ridge = f" (ridge {result.choice.ridge:g})" if result.choice.ridge is not None else ""
+    click.echo(f"{output}.safetensors, weights {card.short_hash}")
+    click.echo(f"rung       {result.choice.rung}{ridge}, {result.labels} labels, scale {low:g} to {high:g}")
+    click.echo(
+        f"expect     SRCC {measured.srcc:.3f} [{measured.srcc_interval[0]:.3f}, {measured.srcc_interval[1]:.3f}], "
+        f"PLCC {measured.plcc:.3f} [{measured.plcc_interval[0]:.3f}, {measured.plcc_interval[1]:.3f}], "
+        f"RMSE {measured.rmse:.3g} on other images like these (nested cross-validation)"
+    )
+    click.echo(f"use        leafiqa score --metric {output}.safetensors PATH...")

@@ -1,0 +1,1 @@
+"""Compare scores with human opinion: correlations with intervals, significance, tables of MOS."""

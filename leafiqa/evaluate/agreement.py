@@ -1,0 +1,175 @@
+"""How well scores agree with human opinion: SRCC, PLCC, KRCC, RMSE, with bootstrap intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.stats import kendalltau, rankdata
+
+from leafiqa.errors import InputError
+
+Array = NDArray[np.float64]
+Interval = tuple[float, float]
+_LEAST = 3
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of one metric with human opinion.
+
+    Attributes:
+        n: number of images with both a score and a MOS.
+        srcc: Spearman's rank correlation.
+        srcc_interval: its 95 % interval, percentile bootstrap over images.
+        plcc: Pearson's correlation of the raw scores, without any mapping.
+        plcc_interval: its 95 % interval.
+        plcc_mapped: Pearson's correlation after a four-parameter logistic that was fitted on these same images;
+            flatters the metric, and is given because papers give it. NaN where the fit fails.
+        krcc: Kendall's tau-b.
+        rmse: root mean square error of the raw scores, in units of MOS; says something only for calibrated scores.
+        rmse_mapped: the same after the logistic, fitted on these same images.
+    """
+
+    n: int
+    srcc: float
+    srcc_interval: Interval
+    plcc: float
+    plcc_interval: Interval
+    plcc_mapped: float
+    krcc: float
+    rmse: float
+    rmse_mapped: float
+
+
+def pearson(a: Array, b: Array) -> float:
+    """Return Pearson's correlation of two vectors; NaN if one of them is constant."""
+    a, b = a - a.mean(), b - b.mean()
+    # A constant vector leaves rounding dust, not zeros, after its mean is taken off.
+    scale = np.sqrt((a * a).sum() * (b * b).sum())
+    tiny = 1e-12 * max(1.0, float(np.abs(a).max(initial=0)), float(np.abs(b).max(initial=0)))
+    return float((a * b).sum() / scale) if scale > tiny * tiny and np.ptp(a) > 0 and np.ptp(b) > 0 else float("nan")
+
+
+def spearman(a: Array, b: Array) -> float:
+    """Return Spearman's rank correlation of two vectors, ties at their mean rank; NaN if one is constant."""
+    return pearson(rankdata(a), rankdata(b))
+
+
+def logistic(scores: Array, high: float, low: float, middle: float, width: float) -> Array:
+    """Return the four-parameter logistic of VQEG: `low` to `high`, halfway at `middle`."""
+    return low + (high - low) / (1 + np.exp(-np.clip((scores - middle) / abs(width), -60, 60)))
+
+
+def fit_logistic(scores: Array, mos: Array) -> Array | None:
+    """Fit the four-parameter logistic by least squares and return the mapped scores, None if there is no fit."""
+    spread = float(scores.std())
+    if spread == 0 or len(scores) < 5:
+        return None
+    standard = (scores - scores.mean()) / spread
+    sign = 1.0 if pearson(standard, mos) >= 0 else -1.0
+    start = [mos.max(), mos.min(), 0.0, 1.0] if sign > 0 else [mos.min(), mos.max(), 0.0, 1.0]
+    fitted = least_squares(
+        lambda p: logistic(standard, *p) - mos,
+        start,
+        # A width of nearly nothing or of many spreads is a step or a line: no logistic.
+        bounds=([-np.inf, -np.inf, -10.0, 1e-2], [np.inf, np.inf, 10.0, 1e2]),
+        max_nfev=2000,
+    )
+    return logistic(standard, *fitted.x) if fitted.success else None
+
+
+def bootstrap_rows(n: int, draws: int, seed: int) -> NDArray[np.intp]:
+    """Return `(draws, n)` row numbers drawn with replacement; the same for the same arguments."""
+    return np.random.default_rng(seed).integers(0, n, (draws, n))
+
+
+def interval(values: Array) -> Interval:
+    """Return the central 95 % of bootstrap values, leaving out undefined ones."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return float("nan"), float("nan")
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def checked(scores: Array, mos: Array) -> tuple[Array, Array]:
+    """Return both as float64 vectors.
+
+    Raises:
+        InputError: different lengths, fewer than three images, or values that are no finite numbers.
+    """
+    scores, mos = np.asarray(scores, dtype=np.float64), np.asarray(mos, dtype=np.float64)
+    if scores.ndim != 1 or scores.shape != mos.shape:
+        raise InputError(f"scores and mos must be vectors of one length, got {scores.shape} and {mos.shape}")
+    if len(scores) < _LEAST:
+        raise InputError(f"agreement needs at least {_LEAST} images, got {len(scores)}")
+    for name, values in (("scores", scores), ("mos", mos)):
+        if not np.isfinite(values).all():
+            raise InputError(f"{name} must be finite, got {int((~np.isfinite(values)).sum())} NaN or infinite values")
+    return scores, mos
+
+
+def agreement(scores: Array, mos: Array, *, draws: int = 2000, seed: int = 0) -> Agreement:
+    """Compare scores with MOS.
+
+    Args:
+        scores: `(n,)`, higher meaning better.
+        mos: `(n,)` mean opinion scores, higher meaning better.
+        draws: bootstrap samples for the intervals.
+        seed: seeds them.
+
+    Returns:
+        The agreement. Correlations with a constant vector are NaN.
+
+    Raises:
+        InputError: different lengths, fewer than three images, or values that are no finite numbers.
+    """
+    scores, mos = checked(scores, mos)
+    rows = bootstrap_rows(len(mos), draws, seed)
+    mapped = fit_logistic(scores, mos)
+    return Agreement(
+        n=len(mos),
+        srcc=spearman(scores, mos),
+        srcc_interval=interval(np.array([spearman(scores[r], mos[r]) for r in rows])),
+        plcc=pearson(scores, mos),
+        plcc_interval=interval(np.array([pearson(scores[r], mos[r]) for r in rows])),
+        plcc_mapped=float("nan") if mapped is None else pearson(mapped, mos),
+        krcc=float(kendalltau(scores, mos).statistic),
+        rmse=float(np.sqrt(np.mean((scores - mos) ** 2))),
+        rmse_mapped=float("nan") if mapped is None else float(np.sqrt(np.mean((mapped - mos) ** 2))),
+    )
+
+
+def srcc_difference(first: Array, second: Array, mos: Array, *, draws: int = 2000, seed: int = 0) -> dict[str, float]:
+    """Compare two metrics on the same images by a paired bootstrap.
+
+    Args:
+        first: `(n,)` scores of one metric.
+        second: `(n,)` scores of the other.
+        mos: `(n,)` mean opinion scores.
+        draws: bootstrap samples.
+        seed: seeds them.
+
+    Returns:
+        `difference` in SRCC (first minus second), `low` and `high` of its 95 % interval, and `p`, two-sided: twice the
+        share of samples, at least one in `draws + 1`, in which the difference has the other sign or none.
+
+    Raises:
+        InputError: as for `agreement`.
+    """
+    first, mos = checked(first, mos)
+    second, _ = checked(second, mos)
+    rows = bootstrap_rows(len(mos), draws, seed)
+    sampled = np.array([spearman(first[r], mos[r]) - spearman(second[r], mos[r]) for r in rows])
+    sampled = sampled[np.isfinite(sampled)]
+    low, high = interval(sampled)
+    tail = min(int((sampled <= 0).sum()), int((sampled >= 0).sum()))
+    return {
+        "difference": spearman(first, mos) - spearman(second, mos),
+        "low": low,
+        "high": high,
+        "p": min(1.0, 2 * (tail + 1) / (len(sampled) + 1)),
+    }

@@ -1,0 +1,143 @@
+"""Tables of human scores: a CSV with an image, its MOS and perhaps a standard error, group and split on each row."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from leafiqa.errors import InputError
+
+IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "file", "name", "path", "img")
+MOS_COLUMNS = ("mos",)
+_SPREAD_COLUMNS = ("mos_se", "mos_std", "std")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One image with its human score.
+
+    Attributes:
+        image: its name as the table writes it.
+        path: where its file is.
+        mos: mean opinion score, higher meaning better.
+        spread: standard error of the MOS, or the ratings' standard deviation (then all images are taken to have as
+            many ratings); only its ratios between images matter. None where the table has none.
+        group: images of one group belong on one side of any split (one prompt, one scene); None where not given.
+    """
+
+    image: str
+    path: Path
+    mos: float
+    spread: float | None = None
+    group: str | None = None
+
+
+@dataclass
+class MosTable:
+    """The usable rows of a table.
+
+    Attributes:
+        rows: one for each image, in the table's order.
+        problems: what was left out or put together, one sentence each.
+    """
+
+    rows: list[Labelled] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def pick_column(columns: list[str], wanted: str | None, known: tuple[str, ...], what: str, where: str) -> str:
+    """Return the column that is meant: the one named, else the first known one, whatever its capitals.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    if wanted is not None:
+        if wanted in columns:
+            return wanted
+        raise InputError(f"{where} has no column {wanted!r}; it has {columns}")
+    lower = {column.strip().lower(): column for column in reversed(columns)}
+    for name in known:
+        if name in lower:
+            return lower[name]
+    raise InputError(f"{where} has no {what} column (one of {', '.join(known)}); it has {columns}; name the one meant")
+
+
+def read_mos(
+    table: Path,
+    *,
+    images: Path | None = None,
+    image_column: str | None = None,
+    mos_column: str | None = None,
+    split: str | None = None,
+) -> MosTable:
+    """Read a table of human scores.
+
+    Rows that cannot be used (no file, no number, a number that is not finite) are left out and reported. An image
+    that stands several times gets the mean of its scores, and is reported if they differ.
+
+    Args:
+        table: a CSV file with a header. Columns `image` and `mos` (or those named), and if there `mos_se` or
+            `mos_std`, `group`, `split`.
+        images: folder that the names are relative to; None means the table's own folder.
+        image_column: the column with the image's name, where it is called otherwise.
+        mos_column: the column with the human score, where it is called otherwise. Must be higher for better images.
+        split: use only rows whose `split` is this.
+
+    Raises:
+        InputError: the table cannot be read, lacks a column, or has no usable row.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            records = list(reader)
+            columns = list(reader.fieldnames or [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read table {table}: {error}") from error
+    image_column = pick_column(columns, image_column, IMAGE_COLUMNS, "image", str(table))
+    mos_column = pick_column(columns, mos_column, MOS_COLUMNS, "MOS", str(table))
+    if split is not None:
+        split_column = pick_column(columns, None, ("split",), "split", str(table))
+        found = sorted({record[split_column] for record in records if record[split_column]})
+        records = [record for record in records if record[split_column] == split]
+        if not records:
+            raise InputError(f"{table} has no row of split {split!r}; its splits are {found}")
+    spread_column = next((name for name in _SPREAD_COLUMNS if name in columns), None)
+    folder = table.parent if images is None else images
+
+    result = MosTable()
+    seen: dict[str, list[tuple[float, float | None, str | None]]] = defaultdict(list)
+    for number, record in enumerate(records, 1):
+        name = (record[image_column] or "").strip()
+        value = _number(record[mos_column])
+        if not name:
+            result.problems.append(f"row {number} names no image: left out")
+        elif value is None:
+            result.problems.append(f"{name}: MOS {record[mos_column]!r} is no finite number: left out")
+        elif name not in seen and not (folder / name).is_file():
+            result.problems.append(f"{name}: no such file in {folder}: left out")
+        else:
+            spread = _number(record[spread_column]) if spread_column else None
+            seen[name].append((value, spread if spread is not None and spread > 0 else None, record.get("group")))
+    for name, entries in seen.items():
+        scores = [value for value, _, _ in entries]
+        if len(entries) > 1 and min(scores) != max(scores):
+            result.problems.append(f"{name}: stands {len(entries)} times with different MOS: their mean is used")
+        elif len(entries) > 1:
+            result.problems.append(f"{name}: stands {len(entries)} times: used once")
+        spreads = [spread for _, spread, _ in entries if spread is not None]
+        spread = sum(spreads) / len(spreads) if len(spreads) == len(entries) else None
+        result.rows.append(Labelled(name, folder / name, sum(scores) / len(scores), spread, entries[0][2] or None))
+    if not result.rows:
+        raise InputError(f"{table} has no usable row out of {len(records)}: {'; '.join(result.problems[:3])}")
+    return result
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
