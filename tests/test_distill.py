@@ -1,5 +1,6 @@
 """The recipe: losses in closed form, evidence with faults, ladders, and a run that is killed and goes on."""
 
+import copy
 import csv
 import json
 import math
@@ -14,6 +15,7 @@ from leafiqa.distill.data import load
 from leafiqa.distill.degradations import DEGRADATIONS, ladder, null_image
 from leafiqa.distill.evidence import read_evidence
 from leafiqa.distill.export import export
+from leafiqa.distill.folding import fold_batch_norm
 from leafiqa.distill.losses.fidelity import fidelity_loss, preference
 from leafiqa.distill.losses.point import point_loss
 from leafiqa.distill.train import Run, initialise, train
@@ -201,3 +203,21 @@ def test_config_errors(small_run, tmp_path):
         read_config(small_run)
     with pytest.raises(EvidenceError, match="cannot read"):
         read_config(tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "mobilenetv3_large_100", "resnet18"])
+def test_folded_batch_norm_is_the_same_function_with_the_same_gradients(backbone):
+    torch.manual_seed(0)
+    plain = Student(backbone).backbone.double().eval()
+    for norm in (m for m in plain.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)):
+        norm.running_mean.normal_(0, 0.1)
+        norm.running_var.uniform_(0.5, 2)
+    folded, images = copy.deepcopy(plain), torch.rand(2, 3, 96, 96).double()
+    before = list(folded.state_dict())
+    assert fold_batch_norm(folded, images) >= 20 and list(folded.state_dict()) == before
+    totals = [sum(feature.square().mean() for feature in model(images)) for model in (plain, folded)]
+    for total in totals:
+        total.backward()
+    assert totals[0].item() == pytest.approx(totals[1].item(), rel=1e-10)
+    for expected, found in zip(plain.parameters(), folded.parameters()):
+        torch.testing.assert_close(expected.grad, found.grad, rtol=1e-6, atol=1e-10)

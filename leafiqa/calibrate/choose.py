@@ -58,7 +58,9 @@ def folds(groups: NDArray[np.str_], count: int, seed: int) -> NDArray[np.intp]:
     return fold_of[member]
 
 
-def held_out(choice: Choice, logits: Array, features: Array, targets: Array, weights: Array, fold: NDArray[np.intp]) -> Array:
+def held_out(
+    choice: Choice, logits: Array, features: Array, targets: Array, weights: Array, fold: NDArray[np.intp]
+) -> Array:
     """Return each image's prediction by a fit on the other folds."""
     predictions = np.empty(len(targets))
     for number in np.unique(fold):

@@ -93,4 +93,10 @@ def calibrate(
         f"PLCC {measured.plcc:.3f} [{measured.plcc_interval[0]:.3f}, {measured.plcc_interval[1]:.3f}], "
         f"RMSE {measured.rmse:.3g} on other images like these (nested cross-validation)"
     )
+    if not measured.srcc_interval[0] > 0:
+        click.echo(
+            "leafiqa: on these labels the calibrated student does not order images better than chance would; "
+            "label more images, of low, middling and high quality",
+            err=True,
+        )
     click.echo(f"use        leafiqa score --metric {output}.safetensors PATH...")

@@ -62,8 +62,9 @@ def evaluate(
         metric = leafiqa.create_metric(weights=name, device=device)
         label = metric.metric_name
         if label in metrics:
+            # Two students of one name: tell them apart by their weights.
             label = f"{label} ({metric.card.short_hash})"
-        if label in metrics:
+        if any(metric.card.sha256 == other.card.sha256 for other in metrics.values()):
             raise click.UsageError(f"--metric {name}: {metric.metric_name} with these weights is given twice")
         metrics[label] = metric
     with progress(len(labelled.rows) * len(metrics), "scoring") as advance:

@@ -8,6 +8,7 @@ gradients still reach the convolution's weight and the normalisation's scale and
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 
 import torch
 from timm.layers.padding import pad_same
@@ -62,13 +63,13 @@ def fold_batch_norm(backbone: nn.Module, example: Tensor) -> int:
     return len(pairs)
 
 
-def _folded_forward(norm: _BatchNorm):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _folded_forward(norm: _BatchNorm) -> Callable[[nn.Conv2d, Tensor], Tensor]:
     def forward(self: nn.Conv2d, images: Tensor) -> Tensor:
-        scale = torch.rsqrt(norm.running_var + norm.eps)  # type: ignore[operator]
+        scale = torch.rsqrt(norm.running_var + norm.eps)  # type: ignore[operator, arg-type]
         scale = scale if norm.weight is None else scale * norm.weight
         shift = -norm.running_mean * scale if self.bias is None else (self.bias - norm.running_mean) * scale  # type: ignore[operator]
         shift = shift if norm.bias is None else shift + norm.bias
-        padding = self.padding
+        padding: str | int | tuple[int, ...] = self.padding
         if type(self).__name__ == "Conv2dSame":
             images = pad_same(images, self.kernel_size, self.stride, self.dilation)  # type: ignore[arg-type]
             padding = 0
