@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import pearsonr, spearmanr
 
 from benchmarks.accuracy import DATA
-from leafiqa.distill.evidence import read_evidence
+from leafiqa.evidence.files import read_evidence
 
 TEACHER = Path(os.environ.get("LEAFIQA_TEACHER", DATA.parent / "teacher"))
 

@@ -13,7 +13,6 @@ from PIL import Image
 from leafiqa.distill.config import read_config
 from leafiqa.distill.data import load
 from leafiqa.distill.degradations import DEGRADATIONS, ladder, null_image
-from leafiqa.distill.evidence import read_evidence
 from leafiqa.distill.export import export
 from leafiqa.distill.folding import fold_batch_norm
 from leafiqa.distill.losses.fidelity import fidelity_loss, preference
@@ -62,25 +61,6 @@ def test_pooling_is_finite_on_constant_features():
     assert features.grad.isfinite().all()
     wave = torch.tensor([1.0, -1.0]).repeat(8).reshape(1, 1, 4, 4)
     assert pool_mean_spread(wave)[0].tolist() == pytest.approx([0, 1], abs=1e-4)
-
-
-def test_evidence_skips_and_counts_bad_lines(tmp_path):
-    lines = [
-        {"kind": "point", "image": "a", "score": 80, "scale": [0, 100], "confidence": 0.5},
-        {"kind": "point", "image": "a", "score": 5, "scale": [1, 5], "confidence": 1.0},
-        {"kind": "point", "image": "b", "score": 140, "scale": [0, 100], "confidence": 0.5},
-        {"kind": "ranking", "images": ["a", "c", "d"]},
-        {"kind": "sniff", "image": "a"},
-    ]
-    path = tmp_path / "evidence.jsonl"
-    path.write_text("\n".join(map(json.dumps, lines)) + '\n{"kind": "point", "ima')
-    evidence = read_evidence([path])
-    assert evidence.target("a") == (pytest.approx((0.8 * 0.5 + 1.0) / 1.5), pytest.approx(0.75))
-    assert evidence.pairs == [("a", "c"), ("a", "d"), ("c", "d")]
-    assert [number for number, _ in evidence.skipped] == [3, 5, 6]
-    assert read_evidence([path], keep={"a", "d"}).pairs == [("a", "d")]
-    with pytest.raises(EvidenceError, match="no usable evidence"):
-        read_evidence([path], keep={"z"})
 
 
 @pytest.mark.parametrize("name", sorted(DEGRADATIONS))

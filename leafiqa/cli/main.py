@@ -10,6 +10,7 @@ import leafiqa
 from leafiqa.cli.calibrate import calibrate
 from leafiqa.cli.demo import demo
 from leafiqa.cli.eval import evaluate
+from leafiqa.cli.evidence import evidence
 from leafiqa.cli.models import info, models
 from leafiqa.cli.score import score
 from leafiqa.errors import LeafiqaError
@@ -21,7 +22,7 @@ def cli() -> None:
     """No-reference image quality: how good does an image look to people?"""
 
 
-for command in (score, models, info, demo, evaluate, calibrate):
+for command in (score, models, info, demo, evaluate, calibrate, evidence):
     cli.add_command(command)
 
 

@@ -52,6 +52,7 @@ class Config:
         crop: side of the random crop that the student trains on.
         epochs: passes over the evidence.
         batch: images with evidence in a step; ladders and null images come on top.
+        pairs: pairs that the teacher compared in a step, two pictures each, where the evidence has comparisons.
         ladders: severity ladders in a step, three pictures each.
         freeze: leading blocks of the backbone that keep their ImageNet weights (the stem too); 0 trains all.
         lr: peak learning rate of the backbone.
@@ -59,11 +60,13 @@ class Config:
         weight_decay: AdamW's weight decay.
         warmup: steps of linear warm-up.
         ema: decay of the moving average of the weights, which is what is saved.
-        pair_weight: weight of the pair-wise loss beside the point-wise one.
+        point_weight: weight of the point-wise loss.
+        pair_weight: weight of the pair-wise losses: of pairs within a batch, whose preference comes from the scores,
+            and of pairs that the teacher compared.
         ladder_weight: weight of the ladder loss.
         null_weight: weight of the loss that keeps pictures of nothing low.
         sigma: standard deviation of one judgment, in score units; turns score gaps into preferences.
-        reliability_power: evidence weights are stated confidence to this power; 0 switches weighting off.
+        reliability_power: evidence weighs its reliability to this power; 0 switches weighting off.
         seed: seeds everything random.
         bf16: run the backbone in bfloat16 autocast.
         card: words of the model card that only a person knows: `name`, `description`, `teacher`, `licences`, ...
@@ -80,6 +83,7 @@ class Config:
     crop: int = 288
     epochs: int = 4
     batch: int = 16
+    pairs: int = 4
     ladders: int = 1
     freeze: int = 2
     lr: float = 1.5e-4
@@ -87,6 +91,7 @@ class Config:
     weight_decay: float = 0.02
     warmup: int = 80
     ema: float = 0.995
+    point_weight: float = 1.0
     pair_weight: float = 1.0
     ladder_weight: float = 0.5
     null_weight: float = 0.5

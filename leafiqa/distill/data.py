@@ -13,8 +13,9 @@ from torch import Tensor
 
 from leafiqa.distill.config import Config, Source
 from leafiqa.distill.degradations import DEGRADATIONS, LEVELS, ladder, null_image
-from leafiqa.distill.evidence import read_evidence
 from leafiqa.errors import EvidenceError, ImageError
+from leafiqa.evidence.files import read_evidence
+from leafiqa.evidence.reliability import preferences, targets
 from leafiqa.images.decode import decode
 from leafiqa.model.resize import resize
 
@@ -30,23 +31,29 @@ class TrainingData:
 
     Attributes:
         images: `(N, 3, S, S)` uint8, images with evidence.
-        targets: `(N,)` the teacher's scores in [0, 1].
-        confidences: `(N,)` stated confidences in [0, 1].
+        targets: `(N,)` the teacher's scores in [0, 1], NaN for images that it only compared.
+        reliabilities: `(N,)` of the scores, in [0, 1].
         source: `(N,)` index of the source of each image.
-        ranked: `(P, 2)` indices of (better, worse) images that the teacher compared directly.
+        pairs: `(P, 2)` indices of images that the teacher compared.
+        preferences: `(P,)` probability that the first of each pair is the better.
+        pair_reliabilities: `(P,)` of the preferences, in [0, 1].
         ladders: `(L, 6, 3, S, S)` uint8, a picture and its degradations, mildest first.
         nulls: `(M, 3, S, S)` uint8, pictures of nothing.
         unreadable: names of images that could not be used, with the reason.
+        skipped: lines of evidence that could not be used, with the reason.
     """
 
     images: Tensor
     targets: Tensor
-    confidences: Tensor
+    reliabilities: Tensor
     source: Tensor
-    ranked: Tensor
+    pairs: Tensor
+    preferences: Tensor
+    pair_reliabilities: Tensor
     ladders: Tensor
     nulls: Tensor
     unreadable: list[str]
+    skipped: list[str]
 
 
 def train_names(source: Source) -> set[str] | None:
@@ -77,7 +84,12 @@ def load(config: Config) -> TrainingData:
     """
     side = config.area
     images: list[Tensor] = []
-    targets, confidences, sources, ranked, unreadable = [], [], [], [], []
+    scores: list[float] = []
+    reliabilities: list[float] = []
+    sources: list[int] = []
+    compared: list[tuple[int, int, float, float]] = []
+    unreadable: list[str] = []
+    skipped: list[str] = []
     ladder_jobs: list[tuple[Path, str, int]] = []
     rng = np.random.default_rng(config.seed)
     names = list(DEGRADATIONS)
@@ -91,22 +103,32 @@ def load(config: Config) -> TrainingData:
     with ThreadPoolExecutor(2) as pool:
         for number, source in enumerate(config.sources):
             evidence = read_evidence(list(source.evidence), train_names(source))
+            skipped += [f"{where}: {why}" for where, why in evidence.skipped]
+            known = targets(evidence)
             index: dict[str, int] = {}
-            wanted = sorted(evidence.points)
+            wanted = sorted(evidence.images if config.pairs else known)
+            if not wanted:
+                raise EvidenceError(
+                    f"source {source.name!r} holds comparisons only, and the config has pairs = 0: set pairs = 8"
+                )
             for name, picture in zip(wanted, pool.map(read, [source.images / name for name in wanted])):
                 if isinstance(picture, str):
                     unreadable.append(f"{name}: {picture}")
                     continue
                 index[name] = len(images)
                 images.append(picture)
-                score, confidence = evidence.target(name)
-                targets.append(score)
-                confidences.append(confidence)
+                scores.append(known[name].score if name in known else float("nan"))
+                reliabilities.append(known[name].reliability if name in known else 0.0)
                 sources.append(number)
             if not index:
                 raise EvidenceError(f"source {source.name!r}: no image with evidence could be read: {unreadable[:3]}")
-            ranked += [(index[a], index[b]) for a, b in evidence.pairs if a in index and b in index]
-            good = [name for name in index if targets[index[name]] >= _GOOD_SCORE]
+            if config.pairs:
+                compared += [
+                    (index[pair.first], index[pair.second], pair.preference, pair.reliability)
+                    for pair in preferences(evidence)
+                    if pair.first in index and pair.second in index
+                ]
+            good = [name for name, place in index.items() if scores[place] >= _GOOD_SCORE]
             chosen = rng.permutation(len(good))[:_LADDERS_PER_SOURCE]
             ladder_jobs += [
                 (source.images / good[i], names[j % len(names)], config.seed + j) for j, i in enumerate(chosen)
@@ -124,11 +146,14 @@ def load(config: Config) -> TrainingData:
     nulls = [square(null_image(512, rng), side) for _ in range(_NULLS)]
     return TrainingData(
         images=torch.stack(images),
-        targets=torch.tensor(targets),
-        confidences=torch.tensor(confidences),
+        targets=torch.tensor(scores),
+        reliabilities=torch.tensor(reliabilities),
         source=torch.tensor(sources),
-        ranked=torch.tensor(ranked, dtype=torch.long).reshape(-1, 2),
+        pairs=torch.tensor([pair[:2] for pair in compared], dtype=torch.long).reshape(-1, 2),
+        preferences=torch.tensor([pair[2] for pair in compared]),
+        pair_reliabilities=torch.tensor([pair[3] for pair in compared]),
         ladders=torch.stack(ladders) if ladders else torch.zeros(0, LEVELS + 1, 3, side, side, dtype=torch.uint8),
         nulls=torch.stack(nulls),
         unreadable=unreadable,
+        skipped=skipped,
     )

@@ -87,7 +87,10 @@ class Run:
             weight_decay=config.weight_decay,
         )
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.steps_per_epoch = len(data.images) // config.batch
+        self.pointed = data.targets.isfinite().nonzero().squeeze(1)
+        self.steps_per_epoch = max(1, len(self.pointed) // config.batch)
+        if not len(self.pointed):
+            self.steps_per_epoch = max(1, len(data.pairs) // config.pairs)
         self.total = self.steps_per_epoch * config.epochs
         self.step = 0
         self.order: Tensor = torch.empty(0, dtype=torch.long)
@@ -100,7 +103,9 @@ class Run:
         A random head sends random gradients into the pretrained backbone and spoils it: linear probing, then
         fine-tuning (Kumar et al., ICLR 2022).
         """
-        chosen = torch.randperm(len(self.data.images), generator=self.generator)[:_PROBE_IMAGES]
+        pointed = self.data.targets.isfinite()
+        among = pointed.nonzero().squeeze(1) if pointed.any() else torch.arange(len(pointed))
+        chosen = among[torch.randperm(len(among), generator=self.generator)[:_PROBE_IMAGES]]
         self.student.eval()
         parts = []
         for part in chosen.split(16):
@@ -110,7 +115,9 @@ class Run:
         features, targets = torch.cat(parts), self.data.targets[chosen]
         self.student.feature_mean.copy_(features.mean(0))
         self.student.feature_std.copy_(features.std(0).clamp(min=1e-3))
-        standard = (features - self.student.feature_mean) / self.student.feature_std
+        if not pointed.any():
+            return  # nothing to fit a head on: comparisons alone will teach it
+        standard = self.student.standardise(features)
         self.student.head.train()
         optimizer = torch.optim.AdamW(self.student.head.parameters(), lr=1e-3, weight_decay=0.1)
         for _ in range(_PROBE_STEPS):
@@ -121,18 +128,23 @@ class Run:
             loss.backward()
             optimizer.step()
 
-    def batch(self) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Return this step's indices of images with evidence, the levels of its ladders, and its pixels.
+    def batch(self) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
+        """Return this step's images with points, its compared pairs, the levels of its ladders, and its pixels.
 
-        Pixels are those of the images with evidence, then three steps of each ladder, then one null image.
+        Pixels are those of the images with points, then both images of each pair, then three steps of each ladder,
+        then one null image.
         """
         position = self.step % self.steps_per_epoch
         if position == 0:
-            self.order = torch.randperm(len(self.data.images), generator=self.generator)
+            self.order = self.pointed[torch.randperm(len(self.pointed), generator=self.generator)]
         size = self.config.batch
         chosen = self.order[position * size : (position + 1) * size]
+        compared = torch.empty(0, dtype=torch.long)
+        if len(self.data.pairs) and self.config.pairs:
+            compared = torch.randint(len(self.data.pairs), (self.config.pairs,), generator=self.generator)
         ladder_levels: list[Tensor] = []
-        parts = [crops(self.data.images[chosen], self.config.crop, self.generator)]
+        shown = torch.cat([chosen, self.data.pairs[compared].flatten()])
+        parts = [crops(self.data.images[shown], self.config.crop, self.generator)]
         for _ in range(self.config.ladders if len(self.data.ladders) else 0):
             which = int(torch.randint(len(self.data.ladders), (1,), generator=self.generator))
             steps = torch.randperm(self.data.ladders.shape[1], generator=self.generator)[:3].sort().values
@@ -140,29 +152,39 @@ class Run:
             parts.append(ladder_crops(self.data.ladders[which, steps], self.config.crop, self.generator))
         null = torch.randint(len(self.data.nulls), (1,), generator=self.generator)
         parts.append(crops(self.data.nulls[null], self.config.crop, self.generator))
-        return chosen, ladder_levels, torch.cat(parts)
+        return chosen, compared, ladder_levels, torch.cat(parts)
 
     def losses(self) -> dict[str, Tensor]:
         """Return the losses of this step's batch."""
         config, data = self.config, self.data
-        chosen, ladder_levels, pixels = self.batch()
+        chosen, compared, ladder_levels, pixels = self.batch()
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
             logits = self.student(pixels.contiguous(memory_format=torch.channels_last))
         scores = logits.float().sigmoid()
         count = len(chosen)
-        targets = data.targets[chosen]
-        weights = data.confidences[chosen] ** config.reliability_power
-        losses = {"point": point_loss(scores[:count], targets, weights)}
-
-        first, second = torch.triu_indices(count, count, offset=1)
-        same = data.source[chosen][first] == data.source[chosen][second]
-        first, second = first[same], second[same]
-        losses["pair"] = fidelity_loss(
-            scores[first] - scores[second],
-            preference(targets[first] - targets[second], config.sigma),
-            weights[first] * weights[second],
-            config.sigma,
-        )
+        losses: dict[str, Tensor] = {}
+        if count:
+            targets = data.targets[chosen]
+            weights = data.reliabilities[chosen] ** config.reliability_power
+            losses["point"] = point_loss(scores[:count], targets, weights)
+            first, second = torch.triu_indices(count, count, offset=1)
+            same = data.source[chosen][first] == data.source[chosen][second]
+            first, second = first[same], second[same]
+            losses["pair"] = fidelity_loss(
+                scores[first] - scores[second],
+                preference(targets[first] - targets[second], config.sigma),
+                weights[first] * weights[second],
+                config.sigma,
+            )
+        if len(compared):
+            sides = scores[count : count + 2 * len(compared)].view(-1, 2)
+            losses["compared"] = fidelity_loss(
+                sides[:, 0] - sides[:, 1],
+                data.preferences[compared],
+                data.pair_reliabilities[compared] ** config.reliability_power,
+                config.sigma,
+            )
+            count += 2 * len(compared)
         gaps, steps = [], []
         for number, levels in enumerate(ladder_levels):
             ladder = scores[count + 3 * number : count + 3 * number + 3]
@@ -183,9 +205,14 @@ class Run:
         for group, peak in zip(self.optimizer.param_groups, self.peaks):
             group["lr"] = peak * warm * decay
         losses = self.losses()
-        total = losses["point"] + config.pair_weight * losses["pair"] + config.null_weight * losses["null"]
-        if "ladder" in losses:
-            total = total + config.ladder_weight * losses["ladder"]
+        factors = {
+            "point": config.point_weight,
+            "pair": config.pair_weight,
+            "compared": config.pair_weight,
+            "ladder": config.ladder_weight,
+            "null": config.null_weight,
+        }
+        total = torch.stack([factors[name] * value for name, value in losses.items()]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 2.0)
@@ -235,8 +262,8 @@ def train(config: Config) -> Student:
     started = time.monotonic()
     data = load(config)
     print(
-        f"{len(data.images)} images, {len(data.ranked)} ranked pairs, {len(data.ladders)} ladders, "
-        f"{len(data.unreadable)} unreadable, loaded in {time.monotonic() - started:.0f} s",
+        f"{len(data.images)} images, {len(data.pairs)} compared pairs, {len(data.ladders)} ladders, "
+        f"{len(data.unreadable)} images unreadable, {len(data.skipped)} lines unusable, loaded in {time.monotonic() - started:.0f} s",
         file=sys.stderr,
         flush=True,
     )

@@ -1,0 +1,119 @@
+"""Read evidence files and add to them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from leafiqa.errors import EvidenceError
+from leafiqa.evidence.records import Pair, Point, parse
+
+
+@dataclass
+class Evidence:
+    """A teacher's judgments.
+
+    Attributes:
+        points: for each image its point-wise judgments.
+        pairs: comparisons, direct ones and those that rankings stand for.
+        lines: number of records used.
+        skipped: lines that could not be used, as `(file name:line, why)`.
+        torn: files whose last line was cut off, as an interrupted writer leaves it.
+    """
+
+    points: dict[str, list[Point]] = field(default_factory=lambda: defaultdict(list))
+    pairs: list[Pair] = field(default_factory=list)
+    lines: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+
+    @property
+    def images(self) -> set[str]:
+        """Names of all images with any judgment."""
+        return set(self.points) | {name for pair in self.pairs for name in (pair.first, pair.second)}
+
+
+def read_evidence(paths: Iterable[Path], keep: set[str] | None = None) -> Evidence:
+    """Read evidence files of the format in `leafiqa.evidence.records`.
+
+    A line that cannot be used is left out and reported. A last line without its line break that is no JSON is what an
+    interrupted writer leaves; it is left out and reported as torn.
+
+    Args:
+        paths: JSON-lines files.
+        keep: names of images to keep; judgments of others are left out, and pairs with one of them too.
+
+    Raises:
+        EvidenceError: a file cannot be read, or nothing usable is left.
+    """
+    paths = list(paths)
+    evidence = Evidence()
+    for path in paths:
+        try:
+            # Not splitlines: JSON strings may hold U+2028 and its like.
+            lines = path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise EvidenceError(f"cannot read evidence {path}: {error.strerror}") from error
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError as error:  # of JSON and of UTF-8
+                if number == len(lines):
+                    evidence.torn.append(path.name)
+                else:
+                    evidence.skipped.append((f"{path.name}:{number}", f"no JSON: {error}"))
+                continue
+            try:
+                judgments = parse(record)
+            except ValueError as error:
+                evidence.skipped.append((f"{path.name}:{number}", str(error)))
+                continue
+            evidence.lines += 1
+            for judgment in judgments:
+                _add(evidence, judgment, keep)
+    if not evidence.points and not evidence.pairs:
+        why = f"; the first: {evidence.skipped[0][0]}: {evidence.skipped[0][1]}" if evidence.skipped else ""
+        raise EvidenceError(
+            f"no usable evidence in {[str(path) for path in paths]}: {evidence.lines} good lines"
+            f"{'' if keep is None else ' (none on the images asked for)'}, {len(evidence.skipped)} bad ones{why}"
+        )
+    return evidence
+
+
+def _add(evidence: Evidence, judgment: Point | Pair, keep: set[str] | None) -> None:
+    if isinstance(judgment, Point):
+        if keep is None or judgment.image in keep:
+            evidence.points[judgment.image].append(judgment)
+    elif keep is None or {judgment.first, judgment.second} <= keep:
+        evidence.pairs.append(judgment)
+
+
+def append_evidence(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Add records to an evidence file and wait until they are on the disk; a torn last line is ended first.
+
+    Args:
+        path: the file; made if it does not exist.
+        records: records of the format; each is checked before any is written.
+
+    Raises:
+        ValueError: a record is not of the format.
+    """
+    lines = []
+    for record in records:
+        parse(record)
+        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write("".join(lines).encode())
+        file.flush()
+        os.fsync(file.fileno())

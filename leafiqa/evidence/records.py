@@ -1,0 +1,151 @@
+"""One judgment of a teacher, as an object and as a line of JSON. Raw facts only: reliability is computed from them.
+
+    {"kind": "point", "image": "a.jpg", "score": 73, "scale": [0, 100], "confidence": 0.55, "view": "p1"}
+    {"kind": "point", "image": "a.jpg", "levels": {"poor": -2.3, "fair": -0.4, "good": -1.6}}
+    {"kind": "pair", "images": ["a.jpg", "b.jpg"], "first": 0.83}
+    {"kind": "ranking", "images": ["best.jpg", "middle.jpg", "worst.jpg"], "view": "p1"}
+
+`levels` are natural logarithms of the probabilities of the level words; a level that is missing is unknown, not
+impossible. `images` of a pair stand in the order they were shown, and `first` is the probability that the first one
+is the better. `view`, optional, names what was shown together: judgments of one view share its context. Optional
+`sha256` (of a point: the image's content; of pairs and rankings: a list) tells a file that was replaced since. Other
+fields are allowed and left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+LEVELS = ("bad", "poor", "fair", "good", "excellent")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point-wise judgment.
+
+    Attributes:
+        image: name of the image.
+        score: in [0, 1]; of levels the mean of bad = 0, poor = 0.25, ..., excellent = 1.
+        confidence: the teacher's stated confidence in [0, 1], None if it stated none.
+        mass: probability that fell on the level words, None if it was not asked for levels.
+        entropy: of the levels, renormalised, as a share of its maximum; None if it was not asked for levels.
+        view: what the image was shown together with, None if alone.
+        sha256: of the image's content, None if not recorded.
+    """
+
+    image: str
+    score: float
+    confidence: float | None = None
+    mass: float | None = None
+    entropy: float | None = None
+    view: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A comparison of two images.
+
+    Attributes:
+        first: the image shown first (of a ranking: the one ranked higher).
+        second: the other one.
+        preference: probability that the first is the better.
+        view: what they were shown together with, None if alone.
+        ranked: how many places lie between them in the ranking that the pair comes from; 0 for a direct comparison.
+    """
+
+    first: str
+    second: str
+    preference: float
+    view: str | None = None
+    ranked: int = 0
+
+
+# One place apart in a ranking is decided at about this many standard deviations, two places at twice it.
+RANK_STEP = 0.8
+
+
+def parse(record: Any) -> list[Point | Pair]:
+    """Return the judgments that a record stands for; a ranking stands for each ordered pair in it.
+
+    Raises:
+        ValueError: the record is not of the format; the message says what is wrong.
+    """
+    if not isinstance(record, dict) or "kind" not in record:
+        raise ValueError('a record is an object with a "kind"')
+    kind = record["kind"]
+    if kind == "point":
+        return [_point(record)]
+    if kind == "pair":
+        first, second = _images(record, 2)
+        return [Pair(first, second, _share(record, "first"), _text(record, "view"))]
+    if kind == "ranking":
+        images = _images(record, None)
+        view = _text(record, "view")
+        return [
+            Pair(better, worse, 0.5 * math.erfc(-RANK_STEP * (j - i) / math.sqrt(2)), view, j - i)
+            for i, better in enumerate(images)
+            for j, worse in enumerate(images[i + 1 :], i + 1)
+        ]
+    raise ValueError(f"unknown kind {kind!r}; known are point, pair, ranking")
+
+
+def _point(record: dict[str, Any]) -> Point:
+    image, view, digest = record.get("image"), _text(record, "view"), _text(record, "sha256")
+    if not isinstance(image, str) or not image:
+        raise ValueError(f"image must be a name, got {image!r}")
+    if "levels" in record:
+        score, mass, entropy = _levels(record["levels"])
+        return Point(image, score, None, mass, entropy, view, digest)
+    scale = record.get("scale")
+    if not (isinstance(scale, list) and len(scale) == 2 and all(map(_finite, scale)) and scale[0] < scale[1]):
+        raise ValueError(f"scale must be two numbers that rise, got {scale!r}")
+    low, high = scale
+    if not (_finite(record.get("score")) and low <= record["score"] <= high):
+        raise ValueError(f"score must be a number from {low} to {high}, got {record.get('score')!r}")
+    confidence = None if record.get("confidence") is None else _share(record, "confidence")
+    return Point(image, (record["score"] - low) / (high - low), confidence, None, None, view, digest)
+
+
+def _levels(levels: Any) -> tuple[float, float, float]:
+    if not isinstance(levels, dict) or not levels or set(levels) - set(LEVELS):
+        raise ValueError(f"levels must be log-probabilities by {', '.join(LEVELS)}, got {levels!r}")
+    if not all(_finite(value) and value <= 1e-6 for value in levels.values()):
+        raise ValueError(f"log-probabilities of levels must be numbers of at most 0, got {levels!r}")
+    masses = {name: math.exp(value) for name, value in levels.items()}
+    total = sum(masses.values())
+    if not 0 < total <= 1.001:
+        raise ValueError(f"probabilities of the levels must sum to at most 1, got {total:.4g}")
+    shares = {name: mass / total for name, mass in masses.items()}
+    score = sum(share * LEVELS.index(name) / (len(LEVELS) - 1) for name, share in shares.items())
+    entropy = -sum(share * math.log(share) for share in shares.values() if share > 0) / math.log(len(LEVELS))
+    return min(max(score, 0.0), 1.0), min(total, 1.0), min(max(entropy, 0.0), 1.0)
+
+
+def _images(record: dict[str, Any], count: int | None) -> list[str]:
+    images = record.get("images")
+    if not (isinstance(images, list) and len(images) >= 2 and all(isinstance(i, str) and i for i in images)):
+        raise ValueError(f"images must be a list of at least two names, got {images!r}")
+    if count is not None and len(images) != count:
+        raise ValueError(f"images must be {count} names, got {len(images)}")
+    if len(set(images)) != len(images):
+        raise ValueError(f"an image stands twice in {images!r}")
+    return images
+
+
+def _share(record: dict[str, Any], name: str) -> float:
+    value = record.get(name)
+    if not (_finite(value) and 0 <= value <= 1):  # type: ignore[operator]
+        raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _text(record: dict[str, Any], name: str) -> str | None:
+    value = record.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

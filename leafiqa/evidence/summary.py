@@ -1,0 +1,116 @@
+"""What is in some evidence: counts, coverage, agreement, bias, reliability."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from leafiqa.evidence.files import Evidence
+from leafiqa.evidence.reliability import (
+    order_consistency,
+    preferences,
+    repeat_correlation,
+    targets,
+    view_agreement,
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A summary of evidence; shares and probabilities in [0, 1], None where there is nothing to tell from.
+
+    Attributes:
+        lines: records used.
+        skipped: records that could not be used.
+        torn: files with a torn last line.
+        images: images with any judgment.
+        points: point-wise judgments.
+        images_with_points: images with at least one.
+        repeated: images judged point-wise more than once.
+        repeat_tau: Kendall's tau between first and last judgment of those.
+        score_quartiles: lowest, quartiles and highest of the images' scores.
+        point_reliability: mean reliability of the images' scores.
+        direct: direct comparisons.
+        ranked: pairs that rankings stand for.
+        pairs: pairs of different images, out of both.
+        first_preferred: mean probability given to the image shown first, of direct comparisons; 0.5 is unbiased.
+        both_orders: pairs asked in both orders.
+        order_consistency: mean of those.
+        ranking_agreement: mean agreement of a view's rankings with its scores.
+        pair_reliability: mean reliability of pairs.
+        components: parts of the comparison graph that no comparison connects.
+    """
+
+    lines: int
+    skipped: int
+    torn: int
+    images: int
+    points: int
+    images_with_points: int
+    repeated: int
+    repeat_tau: float | None
+    score_quartiles: list[float] | None
+    point_reliability: float | None
+    direct: int
+    ranked: int
+    pairs: int
+    first_preferred: float | None
+    both_orders: int
+    order_consistency: float | None
+    ranking_agreement: float | None
+    pair_reliability: float | None
+    components: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the summary ready for JSON."""
+        return asdict(self)
+
+
+def summarise(evidence: Evidence) -> Summary:
+    """Summarise evidence."""
+    found, decided = targets(evidence), preferences(evidence)
+    direct = [pair for pair in evidence.pairs if not pair.ranked]
+    both, consistency = order_consistency(evidence.pairs)
+    scores = np.array([target.score for target in found.values()])
+    tau = repeat_correlation(evidence)
+    return Summary(
+        lines=evidence.lines,
+        skipped=len(evidence.skipped),
+        torn=len(evidence.torn),
+        images=len(evidence.images),
+        points=sum(map(len, evidence.points.values())),
+        images_with_points=len(found),
+        repeated=sum(len(points) > 1 for points in evidence.points.values()),
+        repeat_tau=None if math.isnan(tau) else tau,
+        score_quartiles=np.percentile(scores, [0, 25, 50, 75, 100]).tolist() if len(scores) else None,
+        point_reliability=_mean([target.reliability for target in found.values()]),
+        direct=len(direct),
+        ranked=len(evidence.pairs) - len(direct),
+        pairs=len(decided),
+        first_preferred=_mean([pair.preference for pair in direct]),
+        both_orders=len(both),
+        order_consistency=consistency,
+        ranking_agreement=_mean(list(view_agreement(evidence).values())),
+        pair_reliability=_mean([preference.reliability for preference in decided]),
+        components=_components(evidence),
+    )
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _components(evidence: Evidence) -> int:
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for pair in evidence.pairs:
+        parent[root(pair.first)] = root(pair.second)
+    return len({root(name) for name in list(parent)})
