@@ -23,7 +23,7 @@ from benchmarks.accuracy import DATA
 from leafiqa.calibrate.choose import choose
 from leafiqa.calibrate.features import Seen, see
 from leafiqa.calibrate.fit import fit_head, fit_scale
-from leafiqa.distill.train import initialise
+from leafiqa.distill.initial import load_imagenet
 from leafiqa.evaluate.agreement import pearson, spearman
 from leafiqa.metric import Metric
 
@@ -36,7 +36,7 @@ def undistilled(metric: Metric, initial: Path) -> Metric:
     import torch
 
     plain = leafiqa.create_metric(weights=metric.card.name, device=metric.device)
-    initialise(plain.student, initial)
+    load_imagenet(plain.student, initial)
     with torch.no_grad():
         plain.student.head[-1].weight.zero_()
         plain.student.head[-1].bias.zero_()

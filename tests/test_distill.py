@@ -4,20 +4,28 @@ import copy
 import csv
 import json
 import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import kendalltau
 
+import leafiqa
 from leafiqa.distill.config import read_config
 from leafiqa.distill.data import load
 from leafiqa.distill.degradations import DEGRADATIONS, ladder, null_image
 from leafiqa.distill.export import export
 from leafiqa.distill.folding import fold_batch_norm
+from leafiqa.distill.initial import architecture, begin
 from leafiqa.distill.losses.fidelity import fidelity_loss, preference
 from leafiqa.distill.losses.point import point_loss
-from leafiqa.distill.train import Run, initialise, train
+from leafiqa.distill.run import Run
+from leafiqa.distill.train import read_checkpoint, save_atomically, train
 from leafiqa.errors import EvidenceError
 from leafiqa.model.student import Student, pool_mean_spread
 from tests.conftest import make_picture
@@ -128,40 +136,139 @@ def test_only_train_images_that_can_be_read_are_used(small_run):
     assert len(data.ladders) == 1  # one readable image scores 65 or more
 
 
-def test_a_killed_run_ends_as_an_undisturbed_one(small_run, tmp_path):
-    from dataclasses import replace
+def quietly(config):
+    return train(config, lambda line: None, lambda step, total: None)
 
+
+def test_a_killed_run_ends_as_an_undisturbed_one(small_run, tmp_path):
     config = read_config(small_run)
-    expected = train(config).state_dict()
+    expected = quietly(config).state_dict()
     killed = replace(config, output=tmp_path / "killed")
     killed.output.mkdir()
-    data = load(killed)
-    run = Run(killed, data)
+    run = Run(killed, load(killed))
     for _ in range(3):
         run.advance()
-    torch.save(run.state(), killed.output / "checkpoint.pt")
+    save_atomically({"config": killed.fingerprint(), **run.state()}, killed.output / "checkpoint.pt")
+    # What the killed run had logged after its checkpoint is taken again, so it must not stand twice.
+    (killed.output / "losses.csv").write_text("step,point\n2,0.5\n4,0.5\n5,0.")
     torch.manual_seed(99)  # another process starts elsewhere
-    resumed = train(killed).state_dict()
+    resumed = quietly(killed).state_dict()
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
-    start = Student()
-    initialise(start, config.initial)
-    initial = start.state_dict()
+    steps = [line.split(",")[0] for line in (killed.output / "losses.csv").read_text().splitlines()]
+    assert steps == ["step", "2", "6"]
+    initial = begin(config).student.state_dict()
     frozen, learned = "backbone.conv_stem.weight", "backbone.blocks.5.0.conv_pw.weight"
     assert torch.equal(expected[frozen], initial[frozen]) and not torch.equal(expected[learned], initial[learned])
+    # Finished: the same command changes nothing.
+    again = quietly(killed).state_dict()
+    assert all(torch.equal(expected[name], again[name]) for name in expected)
+    with pytest.raises(EvidenceError, match=r"another config \(lr differ\)"):
+        read_checkpoint(replace(killed, lr=1e-3))
+
+
+def test_a_killed_process_goes_on(small_run):
+    """The command itself, under SIGKILL at random moments, until it ends."""
+    expected = quietly(replace(read_config(small_run), output=small_run.parent / "undisturbed")).state_dict()
+    small_run.write_text(small_run.read_text())
+    code = (
+        "import sys, leafiqa.distill.train as t; t._CHECKPOINT_SECONDS = 0; from leafiqa.cli.main import cli;"
+        "cli(['distill', sys.argv[1]], standalone_mode=False)"
+    )
+    rng, kills = np.random.default_rng(0), 0
+    for attempt in range(12):
+        process = subprocess.Popen([sys.executable, "-c", code, str(small_run)], stderr=subprocess.PIPE, text=True)
+        try:
+            process.communicate(timeout=None if attempt > 3 else float(rng.uniform(2.5, 6)))
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+    assert process.returncode == 0 and kills > 0
+    out = small_run.parent / "out"
+    found = torch.load(out / "epoch3.pt", weights_only=True)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert (out / "leaf_lite0.test.safetensors").exists() and not list(out.glob("*.tmp"))
 
 
 def test_export_is_loaded_by_create_metric(small_run, tmp_path):
-    import leafiqa
-
     config = read_config(small_run)
-    student = train(config)
+    student = quietly(config)
     card = export(config, config.output / "epoch3.pt", tmp_path / "student")
     metric = leafiqa.create_metric(weights=tmp_path / "student", device="cpu")
-    assert metric.metric_name == card.name == "leaf_lite0.test" and card.training["epochs"] == 3
+    assert metric.metric_name == card.name == "leaf_lite0.test" and card.training["epochs_done"] == 3
+    assert card.training["label_budget"] == "0 human scores" and str(tmp_path) not in card.to_json()
     picture = torch.from_numpy(make_picture(320, 320).copy()).permute(2, 0, 1)[None].float() / 255
     stored = student.half().float().eval()  # weights are stored in half precision
-    config_area = metric.preprocess.resize(picture)
-    assert metric(picture).item() == pytest.approx(stored(config_area).sigmoid().item(), abs=1e-5)
+    assert metric(picture).item() == pytest.approx(stored(metric.preprocess.resize(picture)).sigmoid().item(), abs=1e-5)
+
+
+def test_comparisons_alone_teach_a_student(small_run):
+    """A planted order, told by pairs only, is learned; a single pair is enough to run."""
+    names = [f"{i}.png" for i in range(8)]
+    records = [
+        {"kind": "pair", "images": [a, b], "first": 0.95 if a < b else 0.05} for a in names for b in names if a != b
+    ]
+    text = (
+        small_run.read_text()
+        .replace("epochs = 3", "epochs = 20\npairs = 6\nnull_weight = 0.0")
+        .replace("ladders = 1", "ladders = 0")
+    )
+    small_run.write_text(text)
+    evidence = small_run.parent / "evidence.jsonl"
+    evidence.write_text("\n".join(map(json.dumps, records)))
+    config = read_config(small_run)
+    data = load(config)
+    assert not data.targets.isfinite().any() and len(data.pairs) == 28 and len(data.unreadable) == 0
+    student = quietly(config)
+    with torch.no_grad():
+        scores = student(data.images[..., 8:56, 8:56].float() / 255).tolist()
+    assert kendalltau(range(8), [-score for score in scores]).statistic > 0.8
+    evidence.write_text(json.dumps(records[0]))
+    quietly(replace(config, output=config.output / "single", epochs=1))
+    with pytest.raises(EvidenceError, match="comparisons only"):
+        load(replace(config, pairs=0))
+
+
+def test_a_student_of_leafiqa_can_be_the_start(small_run):
+    small_run.write_text(re.sub("initial = .*", 'initial = "leaf"', small_run.read_text()))
+    config = read_config(small_run)
+    start = begin(config)
+    assert start.knows and torch.equal(
+        start.student.head[0].weight, leafiqa.create_metric("leaf").student.head[0].weight
+    )
+    quietly(replace(config, epochs=1))
+    assert (config.output / "epoch1.pt").exists()
+    with pytest.raises(EvidenceError, match="make them the same"):
+        begin(replace(config, backbone="resnet18"))
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "convnext_atto"])
+def test_other_backbones(small_run, backbone):
+    config = replace(
+        read_config(small_run), backbone=backbone, epochs=1, freeze=1, initial=f"{small_run.parent}/other.pth"
+    )
+    torch.manual_seed(0)
+    torch.save(Student(**architecture(config)).backbone.state_dict(), config.initial)
+    quietly(config)
+    card = export(config, config.output / "epoch1.pt", config.output)
+    metric = leafiqa.create_metric(weights=config.output, device="cpu")
+    assert metric.preprocess.mean == (0.485, 0.456, 0.406) and 0 < metric(make_picture()).item() < 1
+    assert len(card.architecture["stages"]) == 4
+    with pytest.raises(EvidenceError, match="freeze must be less than the 4 blocks"):
+        quietly(replace(config, freeze=9, output=config.output / "frozen"))
+
+
+def test_initial_weights_that_do_not_fit(small_run, tmp_path):
+    config = read_config(small_run)
+    for content, message in [({"a": torch.zeros(3)}, "holds 1 tensors"), ({}, "holds 0 tensors")]:
+        torch.save(content, tmp_path / "wrong.pth")
+        with pytest.raises(EvidenceError, match=message):
+            begin(replace(config, initial=str(tmp_path / "wrong.pth")))
+    (tmp_path / "wrong.pth").write_bytes(b"nonsense")
+    for path in ("wrong.pth", "none.pth"):
+        with pytest.raises(EvidenceError, match="cannot read"):
+            begin(replace(config, initial=str(tmp_path / path)))
 
 
 def test_frozen_statistics_make_training_independent_of_company():
@@ -183,6 +290,17 @@ def test_config_errors(small_run, tmp_path):
         read_config(small_run)
     with pytest.raises(EvidenceError, match="cannot read"):
         read_config(tmp_path / "missing.toml")
+    for change, message in [
+        ("epochs = 'three'", "epochs must be a int"),
+        ("epochs = 0", "epochs must be a number from 1 on"),
+        ("crop = 640", "crop 640 must not exceed area 64"),
+        ("ema = 1.5", "ema must be from 0 to below 1"),
+        ("lr = nan", "lr must be a number"),
+    ]:
+        key = change.split()[0]
+        small_run.write_text(change + "\n" + re.sub(rf"(?m)^{key} = .*\n", "", text))
+        with pytest.raises(EvidenceError, match=message):
+            read_config(small_run)
 
 
 @pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "mobilenetv3_large_100", "resnet18"])

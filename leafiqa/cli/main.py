@@ -9,6 +9,7 @@ import click
 import leafiqa
 from leafiqa.cli.calibrate import calibrate
 from leafiqa.cli.demo import demo
+from leafiqa.cli.distill import distill
 from leafiqa.cli.eval import evaluate
 from leafiqa.cli.evidence import evidence
 from leafiqa.cli.models import info, models
@@ -22,7 +23,7 @@ def cli() -> None:
     """No-reference image quality: how good does an image look to people?"""
 
 
-for command in (score, models, info, demo, evaluate, calibrate, evidence):
+for command in (score, models, info, demo, evidence, distill, calibrate, evaluate):
     cli.add_command(command)
 
 

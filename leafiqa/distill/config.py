@@ -44,7 +44,8 @@ class Config:
         pristine: folder of undistorted photographs for severity ladders, or None.
         pristine_holdout: each n-th pristine photograph is left out of training, for evaluation; 0 keeps all.
         output: folder for checkpoints, logs and the student.
-        initial: state dict of the backbone, pretrained on ImageNet, `.pth` loaded with `weights_only`.
+        initial: where the student begins: a student of leafiqa (a name, file, folder or hf-hub:owner/repo); "timm" for
+            the weights that timm fetches; or a `.pth` state dict of the backbone alone, loaded with `weights_only`.
         backbone: timm name of the backbone.
         area: side of the square that whole images are resized to, in pixels.
         look: side of the square whose area the finished student resizes to; may exceed `area`, as convolutional
@@ -68,13 +69,15 @@ class Config:
         sigma: standard deviation of one judgment, in score units; turns score gaps into preferences.
         reliability_power: evidence weighs its reliability to this power; 0 switches weighting off.
         seed: seeds everything random.
-        bf16: run the backbone in bfloat16 autocast.
+        bf16: run the student in bfloat16 autocast; faster on GPUs and on CPUs with bfloat16 instructions, slower on
+            others.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", ...
         card: words of the model card that only a person knows: `name`, `description`, `teacher`, `licences`, ...
     """
 
     sources: tuple[Source, ...]
     output: Path
-    initial: Path
+    initial: str = "leaf"
     pristine: Path | None = None
     pristine_holdout: int = 3
     backbone: str = "tf_efficientnet_lite0"
@@ -98,8 +101,13 @@ class Config:
     sigma: float = 0.1
     reliability_power: float = 1.0
     seed: int = 0
-    bf16: bool = True
+    bf16: bool = False
+    device: str = "auto"
     card: dict[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return what decides the run's outcome, as text by field; a checkpoint goes on only under the same."""
+        return {f.name: repr(getattr(self, f.name)) for f in fields(self) if f.name not in ("output", "card", "device")}
 
 
 def read_config(path: Path) -> Config:
@@ -117,12 +125,13 @@ def read_config(path: Path) -> Config:
     known = {f.name for f in fields(Config)}
     if unknown := set(raw) - known:
         raise EvidenceError(f"config {path} has unknown fields {sorted(unknown)}; known: {sorted(known)}")
-    if missing := {"sources", "output", "initial"} - set(raw):
+    if missing := {"sources", "output"} - set(raw):
         raise EvidenceError(f"config {path} lacks {sorted(missing)}")
     try:
         raw["sources"] = tuple(
             Source(
                 **{
+                    "name": Path(source["images"]).name,
                     **source,
                     "images": Path(source["images"]),
                     "evidence": tuple(map(Path, source["evidence"])),
@@ -133,7 +142,34 @@ def read_config(path: Path) -> Config:
         )
     except (TypeError, KeyError) as error:
         raise EvidenceError(f"config {path}: a [[sources]] entry is wrong: {error}") from error
-    for name in ("output", "initial", "pristine"):
+    for name in ("output", "pristine"):
         if name in raw:
             raw[name] = Path(raw[name])
-    return Config(**raw)
+    config = Config(**raw)
+    _check(config, str(path))
+    return config
+
+
+def _check(config: Config, where: str) -> None:
+    """Refuse values of a wrong type or out of range, before anything long begins."""
+    for f in fields(Config):
+        value = getattr(config, f.name)
+        kind = type(f.default)
+        if kind is float and type(value) is int:
+            object.__setattr__(config, f.name, float(value))
+        elif kind in (int, float, bool, str) and type(value) is not kind:
+            raise EvidenceError(f"config {where}: {f.name} must be a {kind.__name__}, got {value!r}")
+    if not config.sources:
+        raise EvidenceError(f"config {where}: there must be at least one [[sources]] entry")
+    least = {"area": 32, "look": 32, "crop": 32, "epochs": 1, "batch": 2, "warmup": 1, "sigma": 1e-3}
+    for (
+        name
+    ) in "pairs ladders freeze lr head_lr weight_decay point_weight pair_weight ladder_weight null_weight".split():
+        least[name] = 0
+    for name, low in least.items():
+        if not low <= getattr(config, name) < float("inf"):
+            raise EvidenceError(f"config {where}: {name} must be a number from {low} on, got {getattr(config, name)}")
+    if config.crop > config.area:
+        raise EvidenceError(f"config {where}: crop {config.crop} must not exceed area {config.area}")
+    if not 0 <= config.ema < 1:
+        raise EvidenceError(f"config {where}: ema must be from 0 to below 1, got {config.ema}")

@@ -1,57 +1,80 @@
-"""From a run's averaged weights to a student on disk: `python -m leafiqa.distill.export CONFIG.toml STATE.pt OUT`."""
+"""From a run's averaged weights to a student on disk, its card filled in from the config."""
 
 from __future__ import annotations
 
-import sys
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import leafiqa
-from leafiqa.distill.config import Config, read_config
+from leafiqa.distill.config import Config
+from leafiqa.distill.initial import architecture
+from leafiqa.errors import EvidenceError
 from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import save_student
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.student import Student
 
+_RECORDED = (
+    "initial area look crop epochs batch pairs ladders freeze lr head_lr weight_decay warmup ema point_weight "
+    "pair_weight ladder_weight null_weight sigma reliability_power seed"
+).split()
+_NAME = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]+")
+
+
+def student_name(config: Config) -> str:
+    """Return the student's name, `arch.tag`: the card's, else the backbone and the output folder.
+
+    Raises:
+        EvidenceError: the card's name is not of the form `arch.tag`.
+    """
+    name = str(config.card.get("name") or f"leaf_{config.backbone}.{config.output.resolve().name}")
+    if not _NAME.fullmatch(name):
+        raise EvidenceError(f"the card's name must read arch.tag, of letters, digits, _ and -, got {name!r}")
+    return name
+
 
 def export(config: Config, state: Path, folder: Path) -> Card:
-    """Write `NAME.safetensors` and `NAME.json` from a state dict that `train` saved.
+    """Write `NAME.safetensors` and `NAME.json` from a state dict that a run saved.
 
     Args:
-        config: the run's config; its `[card]` table gives the card's words, `name` among them.
+        config: the run's config; its `[card]` table adds to the card what only a person knows.
         state: an `epochN.pt` of the run.
         folder: where to write.
 
     Returns:
         The card; its `accuracy` is empty until it is measured on the file written here.
     """
-    student = Student(config.backbone)
+    arguments = architecture(config)
+    student = Student(**arguments)
     student.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
-    training = {
+    mean, std = arguments.pop("mean"), arguments.pop("std")
+    # Names of files, not their places: a card travels.
+    evidence = [path.name for source in config.sources for path in source.evidence]
+    training: dict[str, Any] = {
+        "data": f"images of {', '.join(source.name for source in config.sources)}; evidence {', '.join(evidence)}",
+        "label_budget": "0 human scores",
         **config.card.get("training", {}),
-        "recipe": "LEAF-style joint point-wise and pair-wise distillation, weighted by stated confidence",
-        "epochs": int(state.stem.removeprefix("epoch")),
-        **{
-            name: getattr(config, name)
-            for name in "area look crop batch ladders freeze lr head_lr weight_decay ema pair_weight ladder_weight "
-            "null_weight sigma reliability_power seed".split()
-        },
+        "recipe": "LEAF-style joint point-wise and pair-wise distillation, weighted by the evidence's reliability",
+        **{name: getattr(config, name) for name in _RECORDED},
+        "epochs_done": int(state.stem.removeprefix("epoch")),
     }
+    training["initial"] = config.card.get("training", {}).get("initial", Path(config.initial).name)
     fields = {
+        "description": "Student distilled from a teacher's evidence",
         **config.card,
+        "name": student_name(config),
         "training": training,
-        "architecture": {"backbone": config.backbone, "stages": [1, 2, 3, 4], "hidden": 128},
-        "preprocess": Preprocess(area=config.look**2).to_dict(),
+        "architecture": {name: list(v) if isinstance(v, tuple) else v for name, v in arguments.items()},
+        "preprocess": Preprocess(area=config.look**2, mean=mean, std=std).to_dict(),
         "score": {
             "range": [0.0, 1.0],
-            "unit": "the full width of the teacher's 0 to 100 scale; not calibrated to human opinion scores",
+            "unit": "the full width of the teacher's scale; not calibrated to human opinion scores",
         },
         "leafiqa_version": leafiqa.__version__,
     }
+    if unknown := set(fields) - set(Card.__dataclass_fields__):
+        raise EvidenceError(f"[card] has unknown fields {sorted(unknown)}; known: {sorted(Card.__dataclass_fields__)}")
     return save_student(student, folder, fields)
-
-
-if __name__ == "__main__":
-    card = export(read_config(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]))
-    print(card.name, card.sha256)

@@ -1,249 +1,27 @@
-"""Joint point-wise and pair-wise distillation of a student: `python -m leafiqa.distill.train CONFIG.toml`.
+"""Joint point-wise and pair-wise distillation of a student: `leafiqa distill CONFIG.toml`.
 
 Killed at any moment, the same command goes on from the last checkpoint and ends as an undisturbed run ends.
 """
 
 from __future__ import annotations
 
-import copy
 import csv
-import math
 import os
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from leafiqa.distill.config import Config, read_config
-from leafiqa.distill.data import TrainingData, load
-from leafiqa.distill.folding import fold_batch_norm
-from leafiqa.distill.losses.fidelity import fidelity_loss, preference
-from leafiqa.distill.losses.point import point_loss
+from leafiqa.distill.config import Config
+from leafiqa.distill.data import load
+from leafiqa.distill.run import Run
+from leafiqa.errors import EvidenceError
 from leafiqa.model.student import Student
 
-# Preference for a milder step over one that is 1, 2, ... levels stronger, in standard deviations.
-_LADDER_STEP = 0.8
-_NULL_CEILING = 0.1
-_CHECKPOINT_SECONDS = 240
-_PROBE_IMAGES = 1500
-_PROBE_STEPS = 150
-
-
-def initialise(student: Student, path: Path) -> None:
-    """Copy ImageNet weights into the backbone, tensor by tensor in order (both state dicts have one order)."""
-    source = torch.load(path, map_location="cpu", weights_only=True)
-    pairs = [(k, v) for k, v in source.items() if not k.endswith("num_batches_tracked")]
-    target = {k: v for k, v in student.backbone.state_dict().items() if not k.endswith("num_batches_tracked")}
-    for (name, value), (source_name, source_value) in zip(target.items(), pairs):
-        if value.shape != source_value.shape:
-            raise ValueError(f"{path}: {source_name} {tuple(source_value.shape)} is no {name} {tuple(value.shape)}")
-        value.copy_(source_value)
-
-
-def crops(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Crop each uint8 image of a batch at a place of its own, flip half of them, return floats in [0, 1]."""
-    room = images.shape[-1] - size
-    out = []
-    for image in images:
-        top, left, flip = (int(torch.randint(n, (1,), generator=generator)) for n in (room + 1, room + 1, 2))
-        crop = image[:, top : top + size, left : left + size]
-        out.append(crop.flip(-1) if flip else crop)
-    return torch.stack(out).float() / 255
-
-
-def ladder_crops(ladder: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Crop the steps of one ladder at the same place, so that only the degradation differs."""
-    stacked = ladder.reshape(1, -1, *ladder.shape[-2:])
-    return crops(stacked, size, generator).reshape(-1, 3, size, size)
-
-
-class Run:
-    """The state of a run: all that a checkpoint holds."""
-
-    def __init__(self, config: Config, data: TrainingData, state: dict[str, Any] | None = None) -> None:
-        self.config, self.data = config, data
-        torch.manual_seed(config.seed)
-        self.student = Student(config.backbone)
-        self.generator = torch.Generator().manual_seed(config.seed)
-        if state is None:
-            initialise(self.student, config.initial)
-            self._probe()
-        for module in [m for m in self.student.backbone.children() if not isinstance(m, torch.nn.Sequential)]:
-            module.requires_grad_(config.freeze == 0)
-        for block in self.student.backbone.blocks[: config.freeze]:  # type: ignore[index]
-            block.requires_grad_(False)
-        self.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.student).eval()
-        self.student.train()
-        fold_batch_norm(self.student.backbone, torch.zeros(1, 3, config.crop, config.crop))
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in self.student.backbone.parameters() if p.requires_grad], "lr": config.lr},
-                {"params": list(self.student.head.parameters()), "lr": config.head_lr},
-            ],
-            weight_decay=config.weight_decay,
-        )
-        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.pointed = data.targets.isfinite().nonzero().squeeze(1)
-        self.steps_per_epoch = max(1, len(self.pointed) // config.batch)
-        if not len(self.pointed):
-            self.steps_per_epoch = max(1, len(data.pairs) // config.pairs)
-        self.total = self.steps_per_epoch * config.epochs
-        self.step = 0
-        self.order: Tensor = torch.empty(0, dtype=torch.long)
-        if state is not None:
-            self._restore(state)
-
-    def _probe(self) -> None:
-        """Set the standardisation and fit the head on frozen features, before anything else learns.
-
-        A random head sends random gradients into the pretrained backbone and spoils it: linear probing, then
-        fine-tuning (Kumar et al., ICLR 2022).
-        """
-        pointed = self.data.targets.isfinite()
-        among = pointed.nonzero().squeeze(1) if pointed.any() else torch.arange(len(pointed))
-        chosen = among[torch.randperm(len(among), generator=self.generator)[:_PROBE_IMAGES]]
-        self.student.eval()
-        parts = []
-        for part in chosen.split(16):
-            pixels = crops(self.data.images[part], self.config.crop, self.generator)
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
-                parts.append(self.student.features(pixels.contiguous(memory_format=torch.channels_last)))
-        features, targets = torch.cat(parts), self.data.targets[chosen]
-        self.student.feature_mean.copy_(features.mean(0))
-        self.student.feature_std.copy_(features.std(0).clamp(min=1e-3))
-        if not pointed.any():
-            return  # nothing to fit a head on: comparisons alone will teach it
-        standard = self.student.standardise(features)
-        self.student.head.train()
-        optimizer = torch.optim.AdamW(self.student.head.parameters(), lr=1e-3, weight_decay=0.1)
-        for _ in range(_PROBE_STEPS):
-            part = torch.randint(len(chosen), (128,), generator=self.generator)
-            scores = self.student.head(standard[part]).squeeze(1).sigmoid()
-            loss = point_loss(scores, targets[part], torch.ones(len(part)))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-    def batch(self) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
-        """Return this step's images with points, its compared pairs, the levels of its ladders, and its pixels.
-
-        Pixels are those of the images with points, then both images of each pair, then three steps of each ladder,
-        then one null image.
-        """
-        position = self.step % self.steps_per_epoch
-        if position == 0:
-            self.order = self.pointed[torch.randperm(len(self.pointed), generator=self.generator)]
-        size = self.config.batch
-        chosen = self.order[position * size : (position + 1) * size]
-        compared = torch.empty(0, dtype=torch.long)
-        if len(self.data.pairs) and self.config.pairs:
-            compared = torch.randint(len(self.data.pairs), (self.config.pairs,), generator=self.generator)
-        ladder_levels: list[Tensor] = []
-        shown = torch.cat([chosen, self.data.pairs[compared].flatten()])
-        parts = [crops(self.data.images[shown], self.config.crop, self.generator)]
-        for _ in range(self.config.ladders if len(self.data.ladders) else 0):
-            which = int(torch.randint(len(self.data.ladders), (1,), generator=self.generator))
-            steps = torch.randperm(self.data.ladders.shape[1], generator=self.generator)[:3].sort().values
-            ladder_levels.append(steps)
-            parts.append(ladder_crops(self.data.ladders[which, steps], self.config.crop, self.generator))
-        null = torch.randint(len(self.data.nulls), (1,), generator=self.generator)
-        parts.append(crops(self.data.nulls[null], self.config.crop, self.generator))
-        return chosen, compared, ladder_levels, torch.cat(parts)
-
-    def losses(self) -> dict[str, Tensor]:
-        """Return the losses of this step's batch."""
-        config, data = self.config, self.data
-        chosen, compared, ladder_levels, pixels = self.batch()
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            logits = self.student(pixels.contiguous(memory_format=torch.channels_last))
-        scores = logits.float().sigmoid()
-        count = len(chosen)
-        losses: dict[str, Tensor] = {}
-        if count:
-            targets = data.targets[chosen]
-            weights = data.reliabilities[chosen] ** config.reliability_power
-            losses["point"] = point_loss(scores[:count], targets, weights)
-            first, second = torch.triu_indices(count, count, offset=1)
-            same = data.source[chosen][first] == data.source[chosen][second]
-            first, second = first[same], second[same]
-            losses["pair"] = fidelity_loss(
-                scores[first] - scores[second],
-                preference(targets[first] - targets[second], config.sigma),
-                weights[first] * weights[second],
-                config.sigma,
-            )
-        if len(compared):
-            sides = scores[count : count + 2 * len(compared)].view(-1, 2)
-            losses["compared"] = fidelity_loss(
-                sides[:, 0] - sides[:, 1],
-                data.preferences[compared],
-                data.pair_reliabilities[compared] ** config.reliability_power,
-                config.sigma,
-            )
-            count += 2 * len(compared)
-        gaps, steps = [], []
-        for number, levels in enumerate(ladder_levels):
-            ladder = scores[count + 3 * number : count + 3 * number + 3]
-            for a, b in ((0, 1), (0, 2), (1, 2)):
-                gaps.append(ladder[a] - ladder[b])
-                steps.append(levels[b] - levels[a])
-        if gaps:
-            targets = torch.special.ndtr(_LADDER_STEP * torch.stack(steps).float())
-            losses["ladder"] = fidelity_loss(torch.stack(gaps), targets, torch.ones(len(gaps)), config.sigma)
-        losses["null"] = (scores[-1:] - _NULL_CEILING).clamp(min=0).square().mean()
-        return losses
-
-    def advance(self) -> dict[str, float]:
-        """Take one optimiser step and return the losses as numbers."""
-        config = self.config
-        warm = min(1.0, (self.step + 1) / config.warmup)
-        decay = 0.5 * (1 + math.cos(math.pi * self.step / self.total))
-        for group, peak in zip(self.optimizer.param_groups, self.peaks):
-            group["lr"] = peak * warm * decay
-        losses = self.losses()
-        factors = {
-            "point": config.point_weight,
-            "pair": config.pair_weight,
-            "compared": config.pair_weight,
-            "ladder": config.ladder_weight,
-            "null": config.null_weight,
-        }
-        total = torch.stack([factors[name] * value for name, value in losses.items()]).sum()
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 2.0)
-        self.optimizer.step()
-        self.step += 1
-        decay = min(config.ema, self.step / (self.step + 10))
-        with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.student.parameters()):
-                slow.lerp_(fast, 1 - decay)
-        return {name: value.item() for name, value in losses.items()}
-
-    def state(self) -> dict[str, Any]:
-        """Return everything needed to go on."""
-        return {
-            "step": self.step,
-            "student": self.student.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "rng": torch.get_rng_state(),  # dropout draws from it
-            "order": self.order,
-        }
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        """Take over a saved state."""
-        self.student.load_state_dict(state["student"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-        torch.set_rng_state(state["rng"])
-        self.step, self.order = state["step"], state["order"]
+_CHECKPOINT_SECONDS = 120
+_LOG_STEPS = 20
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
@@ -256,44 +34,82 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
     temporary.replace(path)
 
 
-def train(config: Config) -> Student:
-    """Run, or go on with, a distillation and return the averaged student in eval mode."""
+def read_checkpoint(config: Config) -> dict[str, Any] | None:
+    """Return the state to go on from, None at a fresh start.
+
+    Raises:
+        EvidenceError: the checkpoint is of another config.
+    """
+    path = config.output / "checkpoint.pt"
+    if not path.exists():
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["config"] != config.fingerprint():
+        changed = sorted(name for name, value in config.fingerprint().items() if state["config"].get(name) != value)
+        raise EvidenceError(
+            f"{path} is of a run with another config ({', '.join(changed)} differ); put those back to go on with it, "
+            "or choose another output"
+        )
+    return state
+
+
+def train(config: Config, log: Callable[[str], None], progress: Callable[[int, int], None]) -> Student:
+    """Run, or go on with, a distillation and return the averaged student in eval mode.
+
+    Args:
+        config: what to do.
+        log: takes lines for the reader.
+        progress: called with the step reached and the number of steps.
+
+    Raises:
+        EvidenceError: the evidence, images or config cannot be used.
+    """
     config.output.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    state = read_checkpoint(config)
+    began = time.monotonic()
     data = load(config)
-    print(
-        f"{len(data.images)} images, {len(data.pairs)} compared pairs, {len(data.ladders)} ladders, "
-        f"{len(data.unreadable)} images unreadable, {len(data.skipped)} lines unusable, loaded in {time.monotonic() - started:.0f} s",
-        file=sys.stderr,
-        flush=True,
+    log(
+        f"{len(data.images)} images, {int(data.targets.isfinite().sum())} of them with scores, {len(data.pairs)} "
+        f"compared pairs, {len(data.ladders)} ladders; loaded in {time.monotonic() - began:.0f} s"
     )
-    checkpoint, log = config.output / "checkpoint.pt", config.output / "losses.csv"
-    run = Run(config, data, torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None)
+    for kind, problems in (("images that cannot be used", data.unreadable), ("lines of evidence", data.skipped)):
+        if problems:
+            log(f"left out {len(problems)} {kind}, such as {problems[0]}")
+    run = Run(config, data, state)
     if run.step:
-        print(f"going on from step {run.step} of {run.total}", file=sys.stderr, flush=True)
-    first, began, saved = run.step, time.monotonic(), time.monotonic()
-    recent: dict[str, float] = {}
+        log(f"going on from step {run.step} of {run.total}")
+    curves, checkpoint = config.output / "losses.csv", config.output / "checkpoint.pt"
+    _forget_after(curves, run.step)
+    saved = time.monotonic()
+    progress(run.step, run.total)
     while run.step < run.total:
-        for name, value in run.advance().items():
-            recent[name] = value if name not in recent else 0.95 * recent[name] + 0.05 * value
-        if run.step % 20 == 0:
-            rate = (run.step - first) / (time.monotonic() - began)
-            row = {"step": run.step, **{name: round(value, 5) for name, value in recent.items()}}
-            new = not log.exists()
-            with log.open("a", newline="") as file:
-                writer = csv.DictWriter(file, list(row))
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
-            left = (run.total - run.step) / rate / 60
-            print(f"step {run.step}/{run.total}, {left:.0f} min left, {recent}", file=sys.stderr, flush=True)
+        run.advance()
+        progress(run.step, run.total)
+        if run.step % _LOG_STEPS == 0 or run.step == run.total:
+            _append(curves, {"step": run.step, **{name: round(value, 6) for name, value in run.recent.items()}})
         if run.step % run.steps_per_epoch == 0:
             save_atomically(run.average.state_dict(), config.output / f"epoch{run.step // run.steps_per_epoch}.pt")
         if time.monotonic() - saved > _CHECKPOINT_SECONDS or run.step == run.total:
-            save_atomically(run.state(), checkpoint)
+            save_atomically({"config": config.fingerprint(), **run.state()}, checkpoint)
             saved = time.monotonic()
     return run.average
 
 
-if __name__ == "__main__":
-    train(read_config(Path(sys.argv[1])))
+def _append(path: Path, row: dict[str, float]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop rows of steps that a killed run had taken after its last checkpoint: they are taken again."""
+    if not path.exists():
+        return
+    head, *rows = path.read_text().splitlines()
+    kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= step]
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(line + "\n" for line in [head, *kept]))
+    temporary.replace(path)

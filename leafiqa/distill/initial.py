@@ -1,0 +1,139 @@
+"""Where a student begins: a student of leafiqa, timm's pretrained weights, or a file of ImageNet weights."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from leafiqa.api import resolve
+from leafiqa.distill.config import Config
+from leafiqa.errors import EvidenceError
+from leafiqa.model.checkpoint import load_student
+from leafiqa.model.student import Student
+
+_HIDDEN = 128
+
+
+@dataclass(frozen=True)
+class Start:
+    """A student to train, and whether its head has learned already."""
+
+    student: Student
+    knows: bool
+
+
+def architecture(config: Config) -> dict[str, Any]:
+    """Return the arguments of `Student` that the config means, `mean` and `std` of its pixels among them.
+
+    Raises:
+        EvidenceError: the config begins at a student of another backbone.
+        WeightsError: there is no such student.
+    """
+    if _is_student(config):
+        _, card = resolve(config.initial)
+        if card.architecture["backbone"] != config.backbone:
+            raise EvidenceError(
+                f"initial {config.initial!r} is a {card.architecture['backbone']}, the config's backbone "
+                f"{config.backbone!r}: make them the same, or begin at 'timm' or a file of ImageNet weights"
+            )
+        arguments = {**card.architecture, "mean": card.preprocess["mean"], "std": card.preprocess["std"]}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+    import timm
+
+    plain = timm.create_model(config.backbone, features_only=True)
+    # The four deepest stages: of networks with four these are all, of those with five the first is left out.
+    count = len(plain.feature_info.channels())  # type: ignore[union-attr, operator]
+    normalised: dict[str, Any] = getattr(plain, "pretrained_cfg", None) or {}
+    return {
+        "backbone": config.backbone,
+        "stages": tuple(range(max(0, count - 4), count)),
+        "hidden": _HIDDEN,
+        "mean": tuple(normalised.get("mean", (0.5, 0.5, 0.5))),
+        "std": tuple(normalised.get("std", (0.5, 0.5, 0.5))),
+    }
+
+
+def begin(config: Config, weights: bool = True) -> Start:
+    """Build the student and fill it with the weights that the run begins at.
+
+    Args:
+        config: the run.
+        weights: False leaves the weights random, for a checkpoint to fill.
+
+    Raises:
+        EvidenceError: the weights do not fit the backbone.
+        WeightsError: they cannot be found or read.
+    """
+    arguments = architecture(config)
+    if _is_student(config) and weights:
+        file, card = resolve(config.initial)
+        return Start(load_student(file, card), knows=True)
+    student = Student(**arguments)
+    if weights and config.initial == "timm":
+        _from_timm(student, config.backbone)
+    elif weights:
+        load_imagenet(student, Path(config.initial))
+    return Start(student, knows=_is_student(config))
+
+
+def _is_student(config: Config) -> bool:
+    return config.initial != "timm" and Path(config.initial).suffix not in {".pth", ".pt"}
+
+
+def _from_timm(student: Student, backbone: str) -> None:
+    """Let timm fetch its pretrained weights (through huggingface-hub's cache) and copy them."""
+    import timm
+
+    try:
+        source = timm.create_model(backbone, pretrained=True, features_only=True)
+    except Exception as error:  # timm passes on whatever its download raises
+        raise EvidenceError(
+            f"timm cannot get pretrained weights of {backbone}: {str(error).splitlines()[0]}. Without a network "
+            "begin at a student of leafiqa (initial = 'leaf') or at a file of weights"
+        ) from error
+    wanted = student.backbone.state_dict()
+    student.backbone.load_state_dict({k: v for k, v in source.state_dict().items() if k in wanted})
+
+
+def load_imagenet(student: Student, path: Path) -> None:
+    """Copy ImageNet weights into the backbone, tensor by tensor in order (both state dicts have one order)."""
+    try:
+        source = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a missing file, no state dict, or a pickle that would run code
+        raise EvidenceError(f"initial: cannot read {path} as a state dict: {str(error).splitlines()[0]}") from error
+    pairs = [(k, v) for k, v in source.items() if not k.endswith("num_batches_tracked")]
+    target = {k: v for k, v in student.backbone.state_dict().items() if not k.endswith("num_batches_tracked")}
+    if len(pairs) < len(target):
+        raise EvidenceError(f"initial: {path} holds {len(pairs)} tensors, the backbone has {len(target)}")
+    for (name, value), (source_name, source_value) in zip(target.items(), pairs):
+        if value.shape != source_value.shape:
+            found, wanted = tuple(source_value.shape), tuple(value.shape)
+            raise EvidenceError(f"initial: in {path}, {source_name} {found} does not fit {name} {wanted}")
+        value.copy_(source_value)
+
+
+def freeze(student: Student, blocks: int) -> None:
+    """Keep the weights of the first `blocks` blocks, and of the stem; 0 lets everything learn.
+
+    Raises:
+        EvidenceError: the backbone has no more blocks than that, or is not built of blocks in a row.
+    """
+    if not blocks:
+        return
+    children = dict(student.backbone.named_children())
+    if "blocks" in children:  # EfficientNets, MobileNets
+        parts = list(children.pop("blocks").children())
+    else:  # ResNets (layer1, ...), ConvNeXts (stages_0, ...) and their like
+        names = [name for name in children if re.fullmatch(r"(layers?|stages?|blocks?)_?\d+", name)]
+        parts = [children.pop(name) for name in names]
+    if blocks >= len(parts):
+        raise EvidenceError(
+            f"freeze must be less than the {len(parts)} blocks that the backbone has, got {blocks}; "
+            "freeze = 0 lets everything learn"
+        )
+    for module in [*children.values(), *parts[:blocks]]:
+        module.requires_grad_(False)
