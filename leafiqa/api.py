@@ -105,8 +105,10 @@ def pick_device(device: Any) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         place = torch.device(device)
+        if place.type == "meta":
+            raise RuntimeError("it holds no data")
         torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         message = str(error).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used here: {message}. Use 'cpu' or 'auto'.") from error
     return place

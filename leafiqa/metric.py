@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 
@@ -94,7 +95,7 @@ class Metric(nn.Module):
         if isinstance(images, Tensor) or is_single(images):
             tensor, notes = to_tensor(images)  # type: ignore[arg-type]
             for note in notes:
-                warnings.warn(note, ImageWarning, stacklevel=4)
+                _warn(f"{_short(images)}: {note}")
             resized, valid = self.look(tensor)
             return self._score_resized(resized, valid)
         parts: list[Tensor] = []
@@ -106,7 +107,7 @@ class Metric(nn.Module):
                 window = []
         if window:
             parts.append(self.score_looked(window))
-        return torch.cat(parts) if parts else torch.empty(0, device=self.device)
+        return torch.cat(parts) if parts else torch.empty(0, device=self.device, dtype=torch.float32)
 
     def look(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """Move to the device, check values, resize: `(B, 3, h, w)` float32 in [0, 1] and `(B,)` valid."""
@@ -118,15 +119,16 @@ class Metric(nn.Module):
             if on_host and not torch.compiler.is_compiling():
                 raise_on_values(tensor, valid)
         # From the host uint8 travels as it is: a quarter of the bytes.
-        return self.preprocess.resize(tensor.to(self.device)), valid.to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.preprocess.resize(tensor.to(self.device)), valid.to(self.device)
 
     def _look_at_each(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Tensor]]:
         for index, image in enumerate(each(images)):  # type: ignore[arg-type]
             try:
                 tensor, notes = to_tensor(image)
             except ImageError as error:
-                warnings.warn(f"image {index} has no score (NaN): {_short(image)}: {error}", ImageWarning, stacklevel=6)
-                blank = torch.zeros(1, 3, 1, 1, device=self.device)
+                _warn(f"image {index} has no score (NaN): {_short(image)}: {error}")
+                blank = torch.zeros(1, 3, 1, 1, device=self.device, dtype=torch.float32)
                 yield self.preprocess.resize(blank), torch.zeros(1, dtype=torch.bool, device=self.device)
                 continue
             except InputError as error:
@@ -136,15 +138,19 @@ class Metric(nn.Module):
                     f"image {index}: a tensor among several must be one image (3, H, W), got {tuple(tensor.shape)}"
                 )
             for note in notes:
-                warnings.warn(f"image {index}: {_short(image)}: {note}", ImageWarning, stacklevel=6)
-            yield self.look(tensor)
+                _warn(f"image {index}: {_short(image)}: {note}")
+            try:
+                looked = self.look(tensor)
+            except InputError as error:
+                raise InputError(f"image {index}: {error}") from error
+            yield looked
 
     def score_looked(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Score resized single images, those of one size together, and return them in order."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, (resized, _) in enumerate(window):
             groups.setdefault(tuple(resized.shape), []).append(index)
-        scores: list[Tensor] = [torch.empty(0)] * len(window)
+        scores: list[Tensor] = [valid for _, valid in window]
         for members in groups.values():
             batch = torch.cat([window[i][0] for i in members])
             valid = torch.cat([window[i][1] for i in members])
@@ -154,7 +160,7 @@ class Metric(nn.Module):
 
     def _score_resized(self, resized: Tensor, valid: Tensor) -> Tensor:
         low, high = self.score_range
-        with _exact_convolutions(resized):
+        with _exact_convolutions(resized), torch.autocast(resized.device.type, enabled=False):
             logits = [self.student(batch) for batch in resized.split(_BATCH)] if resized.shape[0] else []
         scores = torch.cat(logits).sigmoid() if logits else resized.new_empty(0)
         return torch.where(valid, low + (high - low) * scores, torch.nan)
@@ -164,6 +170,14 @@ class Metric(nn.Module):
             f"Metric({self.metric_name}, weights {self.card.short_hash}, range {self.score_range}, "
             f"as_loss={self.as_loss}, device={self.device})"
         )
+
+
+def _warn(message: str) -> None:
+    """Warn at the line of the caller's that called into leafiqa or the metric, through torch's own frames."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("leafiqa", "torch"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ImageWarning, stacklevel=level)
 
 
 def _short(image: object) -> str:

@@ -119,6 +119,7 @@ def test_interrupt_loses_nothing(tmp_path):
         (["score", "x.jpg", "--bogus"], "--bogus"),
         (["score", "x.jpg", "--metric", "leef"], "Did you mean 'leaf'"),
         (["score", "x.jpg", "--device", "abacus"], "abacus"),
+        (["score", "x.jpg", "--device", "meta"], "cannot be used here"),
         (["score", "x.jpg", "--resume"], "-o FILE"),
         (["score", "x.jpg", "--batch-size", "0"], "--batch-size"),
         (["score", "."], "no images found"),
@@ -136,6 +137,74 @@ def test_closed_pipe_is_no_error(folder):
     command = f"{sys.executable} -m leafiqa score -r {folder} --format csv | head -1"
     result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
     assert result.stdout.startswith("image,score") and "Traceback" not in result.stderr
+    command = f"set -o pipefail; {sys.executable} -m leafiqa models | true"
+    assert subprocess.run(["bash", "-c", command], capture_output=True, timeout=60).returncode == 0
+
+
+def test_output_that_cannot_be_written(folder):
+    full = subprocess.run(
+        f"{sys.executable} -m leafiqa score {folder}/0.png > /dev/full", shell=True, capture_output=True, text=True
+    )
+    assert full.returncode == 2 and "No space left" in full.stderr and "Traceback" not in full.stderr
+    result = run("score", folder, "-o", folder / "none" / "out.csv")
+    assert result.returncode == 2 and "cannot write" in result.stderr
+
+
+def test_output_into_links_and_devices(folder):
+    (folder / "real.csv").write_text("before")
+    (folder / "link.csv").symlink_to(folder / "real.csv")
+    for resume in ([], ["--resume"]):
+        assert run("score", folder / "0.png", "-o", folder / "link.csv", *resume).returncode == 0
+        assert (folder / "link.csv").is_symlink() and len(rows_of((folder / "real.csv").read_text())) == 1
+    os.mkfifo(folder / "pipe")
+    reader = subprocess.Popen(["cat", folder / "pipe"], stdout=subprocess.PIPE, text=True)
+    assert run("score", folder / "0.png", "-o", folder / "pipe", "--format", "csv").returncode == 0
+    assert len(rows_of(reader.communicate(timeout=30)[0])) == 1
+    assert run("score", folder / "0.png", "-o", "/dev/null").returncode == 0
+    assert not os.path.isfile("/dev/null")
+
+
+def test_one_awkward_file_does_not_stop_the_others(folder):
+    thin = folder / "thin.png"
+    Image.new("RGB", (3_000_000, 1)).save(thin)
+    result = run("score", folder / "0.png", folder / ("a" * 300 + ".jpg"), thin, folder / "1.png", "--format", "csv")
+    rows = rows_of(result.stdout)
+    assert result.returncode == 1 and [bool(row["score"]) for row in rows] == [True, False, True, True]
+    assert "name too long" in rows[1]["error"]
+
+
+def test_same_file_by_two_names_is_scored_once(folder):
+    result = run("score", "0.png", "./0.png", folder / "0.png", "--format", "csv", cwd=folder)
+    assert len(rows_of(result.stdout)) == 1
+    run("score", "0.png", "missing.png", "-o", "out.csv", cwd=folder)
+    result = run("score", "./0.png", "./1.png", "-o", "out.csv", "--resume", cwd=folder)
+    rows = rows_of((folder / "out.csv").read_text())
+    assert [row["image"] for row in rows] == ["0.png", "missing.png", "./1.png"]  # no row is lost, none stands twice
+
+
+def test_resume_of_a_damaged_file(folder):
+    out = folder / "out.jsonl"
+    row = {"image": "x", "score": "good", "error": "", "note": "", "metric": "m", "weights": "w"}
+    out.write_text(json.dumps(row) + "\n")
+    result = run("score", folder, "-o", out, "--resume")
+    assert result.returncode == 2 and "a score is 'good'" in result.stderr
+    (folder / "out.csv").write_text("image,score,error,note,metric,weights\n" + "a" * 200_000 + ",1,,,m,w\n")
+    result = run("score", folder, "-o", folder / "out.csv", "--resume")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+
+
+def test_names_forge_no_rows_and_top_loses_no_errors(folder):
+    forged = "missing\n  0.9999 fake.png"
+    result = run("score", folder / "0.png", folder / forged)
+    assert result.stdout.count("\n") == 2 + 2 and "\n  0.9999" not in result.stdout
+    result = run("score", folder, folder / "missing.png", "--top", "1")
+    assert "missing.png" not in result.stdout and "missing.png" in result.stderr and result.returncode == 1
+
+
+def test_demo_fits_eighty_columns():
+    demo = run("demo", env={**os.environ, "COLUMNS": "80"})
+    assert demo.returncode == 0 and "…" not in demo.stdout
+    assert "mountains" in demo.stdout and "degradation" in demo.stdout and "exposure" in demo.stdout
 
 
 def test_odd_file_names(tmp_path):

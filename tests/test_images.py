@@ -7,10 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 from leafiqa.errors import ImageError
-from leafiqa.images.decode import MAX_PIXELS, decode
+from leafiqa.images.decode import MAX_PIXELS, decode, open_pil
 from tests.conftest import make_picture
 
 
@@ -211,3 +211,90 @@ def test_first_use_from_many_threads(picture):
     for thread in threads:
         thread.join()
     assert len(set(results)) == 1 and len(results) == 8
+
+
+def tiff(pixels, bits, photometric):
+    """A TIFF of one 16-bit (or packed 12-bit) grey strip, written by hand."""
+    height, width = pixels.shape
+    if bits == 12:
+        flat = pixels.astype(np.uint32).reshape(-1, 2)
+        packed = (flat[:, 0] << 12 | flat[:, 1]).astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:]
+        data = packed.tobytes()
+    else:
+        data = pixels.astype("<u2").tobytes()
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, height)]
+    tags.append((279, len(data)))
+    start = 8 + len(data)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", start) + data + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
+
+
+def test_high_depth_grey_by_its_own_white():
+    ramp = np.array([[0, 65535, 32768, 1000]], np.uint16)
+    assert decode(tiff(ramp, 16, 1)).pixels[0, :, 0].tolist() == pytest.approx((ramp[0] / 65535).tolist())
+    assert decode(tiff(ramp, 16, 0)).pixels[0, :, 0].tolist() == pytest.approx((1 - ramp[0] / 65535).tolist(), abs=1e-6)
+    twelve = np.array([[0, 4095, 2048, 100]], np.uint16)
+    try:
+        pixels = decode(tiff(twelve, 12, 1)).pixels
+    except ImageError:
+        pass  # refused is right, too; black for white is not
+    else:
+        assert pixels[0, :, 0].tolist() == pytest.approx((twelve[0] / 4095).tolist(), abs=1e-6)
+    pgm = b"P5 4 1 65535\n" + ramp.astype(">u2").tobytes()
+    assert decode(pgm).pixels[0, :, 2].tolist() == pytest.approx((ramp[0] / 65535).tolist())
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_transparent_colour_of_every_grey_depth_is_white(depth):
+    """Two pixels, value 0 and value 1; the latter is the transparent colour."""
+    row = {1: b"\x40", 2: b"\x10", 4: b"\x01", 8: b"\x00\x01", 16: b"\x00\x00\x00\x01"}[depth]
+    content = png_header(2, 1, depth, 0) + png_chunk(b"tRNS", struct.pack(">H", 1))
+    content += png_chunk(b"IDAT", zlib.compress(b"\0" + row)) + png_chunk(b"IEND", b"")
+    pixels = decode(content).pixels.astype(float)
+    white = 1 if depth == 16 else 255
+    assert pixels[0, 0].tolist() == [0, 0, 0] and pixels[0, 1].tolist() == [white] * 3
+
+
+def test_colours_that_pillow_does_not_manage_are_refused():
+    body = png_chunk(b"IDAT", zlib.compress(b"\0\x10\x20\x30")) + png_chunk(b"IEND", b"")
+    srgb, pq = (png_header(1, 1) + png_chunk(b"cICP", bytes(code)) + body for code in ([1, 13, 0, 1], [9, 16, 0, 1]))
+    assert decode(srgb).pixels.tolist() == [[[16, 32, 48]]]
+    with pytest.raises(ImageError, match="not sRGB"):
+        decode(pq)
+    deep = png_header(1, 1, 16, 2) + png_chunk(b"tRNS", bytes(6))
+    deep += png_chunk(b"IDAT", zlib.compress(bytes(7))) + png_chunk(b"IEND", b"")
+    with pytest.raises(ImageError, match="transparent colour"):
+        decode(deep)
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+def test_truncated_files_are_refused_whatever_pillow_was_told(picture, lenient, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
+    for format in ("JPEG", "PNG", "WEBP"):
+        content = encode(Image.fromarray(picture), format)
+        with pytest.raises(ImageError):
+            decode(content[: len(content) * 2 // 3])
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is lenient
+
+
+def test_a_callers_pil_image(picture):
+    content = encode(Image.fromarray(picture), "PNG")
+    with pytest.raises(ImageError, match="damaged or truncated"):
+        open_pil(Image.open(io.BytesIO(content[: len(content) // 2])))
+    frames = [Image.fromarray(picture), Image.fromarray(255 - picture)]
+    gif = Image.open(io.BytesIO(encode(frames[0], "GIF", save_all=True, append_images=frames[1:])))
+    gif.seek(1)
+    decoded = open_pil(gif)
+    assert decoded.notes == ["animated: number 2 of 2 frames"] and gif.tell() == 1
+    assert np.abs(decoded.pixels.astype(int) - (255 - picture)).mean() < 20
+
+
+def test_text_files_and_huge_files_of_nothing(tmp_path):
+    with pytest.raises(ImageError, match="binary mode"):
+        decode(io.StringIO("text"))
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(40 * 10**9)  # sparse
+    with pytest.raises(ImageError, match="not an image"):
+        decode(tmp_path / "huge.jpg")
+    with pytest.raises(ImageError, match="cannot read"):
+        decode("a" * 300 + ".jpg")

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import os
 import pickle
 import warnings
 from pathlib import Path
@@ -323,3 +324,52 @@ def test_animated_image_says_so(metric, picture, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         metric(picture)
+
+
+def test_compiled_metric_reads_files_and_refuses_nothing_good(metric, picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    compiled = torch.compile(metric, backend="eager")
+    expected = metric(tmp_path / "a.png")
+    torch.testing.assert_close(compiled(tmp_path / "a.png"), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(compiled([tmp_path / "a.png", picture]), expected.repeat(2), atol=1e-5, rtol=0)
+
+
+def test_surroundings_of_lower_precision_change_nothing(metric, picture):
+    expected = metric(picture)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(metric(picture), expected)
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        fresh = leafiqa.create_metric("leaf", device="cpu")
+        assert torch.equal(fresh(picture), expected) and fresh([]).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_creating_a_metric_leaves_random_numbers_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    leafiqa.create_metric("leaf", device="cpu")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_an_image_of_wrong_values_among_several_is_named(metric):
+    good = torch.rand(3, 40, 40)
+    with pytest.raises(leafiqa.InputError, match=r"^image 2: an image tensor must not hold NaN; it does"):
+        metric([good, good, torch.full((3, 40, 40), torch.nan)])
+    with pytest.raises(leafiqa.InputError, match=r"^image 1: .*divide by 255"):
+        metric([good, good * 200])
+
+
+def test_every_animated_image_says_so_where_it_was_scored(metric, picture, tmp_path):
+    frames = [Image.fromarray(picture), Image.fromarray(255 - picture)]
+    for name in ("a.gif", "b.gif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for name in ("a.gif", "b.gif"):
+            metric(tmp_path / name)
+        metric([tmp_path / "a.gif"])
+    assert len(caught) == 3 and {os.path.basename(warning.filename) for warning in caught} == {"test_metric.py"}
+    assert "a.gif: animated: first of 2 frames" in str(caught[0].message)

@@ -28,7 +28,8 @@ def test_constant_stays_constant_and_same_size_is_identity():
 def test_strips_do_not_show(monkeypatch):
     images = torch.randint(0, 256, (2, 3, 411, 203), dtype=torch.uint8)
     whole = resize(images, 64, 96)
-    monkeypatch.setattr(module, "_STRIP_ELEMENTS", 10_000)
+    monkeypatch.setattr(module, "_PIECE_ELEMENTS", 10_000)
+    monkeypatch.setattr(module, "_BAND_ELEMENTS", 300)
     torch.testing.assert_close(resize(images, 64, 96), whole, atol=1e-6, rtol=0)
 
 
@@ -41,12 +42,14 @@ def test_each_pixel_has_positive_weight():
         assert (total > 0).all(), (size_in, size_out)
 
 
-def test_hundred_megapixels_in_bounded_memory():
+@pytest.mark.parametrize("size", [(10_000, 10_000), (1, 20_000_000), (20_000_000, 1), (7, 10_000_000)])
+def test_hundred_megapixels_in_bounded_memory(size):
     import resource
 
-    images = torch.zeros(1, 3, 10_000, 10_000, dtype=torch.uint8)
+    images = torch.zeros(1, 3, *size, dtype=torch.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert Preprocess().resize(images).shape == (1, 3, 320, 320)
+    resized = Preprocess().resize(images)
+    assert resized.shape[2] * resized.shape[3] == 320 * 320 and resized.max() == 0
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 700 * 1024  # KiB; as floats it were 1.2 GB
 
 
@@ -69,6 +72,7 @@ def test_card_round_trip_and_errors():
     preprocess = Preprocess(area=1000, mean=(0.1, 0.2, 0.3))
     assert Preprocess.from_dict(preprocess.to_dict()) == preprocess
     assert np.isclose(preprocess.to_dict()["mean"][1], 0.2)
-    for wrong in ({"std": [0, 1, 1]}, {"filter": "nearest"}, {"colour": "BGR"}):
+    wrongs = [{"std": [0, 1, 1]}, {"filter": "nearest"}, {"colour": "BGR"}, {"area": "x"}, {"mean": [1]}, 5]
+    for wrong in [*wrongs, {"area": float("inf")}]:
         with pytest.raises(WeightsError):
             Preprocess.from_dict(wrong)

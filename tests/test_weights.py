@@ -88,6 +88,28 @@ def test_wrong_cards(student, change, message):
         leafiqa.create_metric(weights=weights)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"architecture": {"backbone": "hf-hub:timm/tf_efficientnet_lite0.in1k", "stages": [1, 2, 3, 4], "hidden": 128}},
+        {"architecture": {"backbone": 7, "stages": [1], "hidden": 128}},
+        {"architecture": {"backbone": "tf_efficientnet_lite0", "stages": [99], "hidden": 128}},
+        {"architecture": []},
+        {"preprocess": 5},
+        {"preprocess": {"area": "x"}},
+        {"score": {"range": [0, float("inf")]}},
+        {"licences": []},
+        {"name": 3},
+    ],
+)
+def test_malformed_cards_are_refused_without_any_network(student, change, monkeypatch):
+    weights, card = student
+    monkeypatch.setattr(socket, "socket", lambda *a, **k: pytest.fail("a socket was opened"))
+    card.write_text(json.dumps({**json.loads(card.read_text()), **change}))
+    with pytest.raises(leafiqa.WeightsError):
+        leafiqa.create_metric(weights=weights, device="cpu")
+
+
 def test_missing_files_and_odd_places(student, tmp_path):
     weights, card = student
     card.unlink()
@@ -185,7 +207,36 @@ def test_hub_download_is_pinned_to_a_commit_and_cached(hub_server, metric, pictu
     assert fetched and all(COMMIT in path for path in fetched) and not any("README" in path for path in fetched)
     server.shutdown()
     server.server_close()
-    assert leafiqa.create_metric(weights=f"hf-hub:owner/repo@{COMMIT}", device="cpu").card.name == metric.card.name
+    for reference in (f"hf-hub:owner/repo@{COMMIT}", "hf-hub:owner/repo", "hf-hub:owner/repo@main"):
+        assert leafiqa.create_metric(weights=reference, device="cpu").card.name == metric.card.name
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<html/>\r\n", b"nonsense"])
+def test_a_hub_that_answers_nonsense(monkeypatch, tmp_path, answer):
+    import huggingface_hub.constants as constants
+
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    if answer:
+                        connection.recv(4096)
+                        connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(leafiqa.WeightsError, match="hf download owner/repo"):
+            leafiqa.create_metric(weights="hf-hub:owner/repo")
+    with pytest.raises(leafiqa.WeightsError):
+        leafiqa.create_metric(weights="hf-hub:owner/re--po")
 
 
 def test_hub_file_that_is_not_its_card_is_refused(hub_server):

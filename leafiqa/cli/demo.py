@@ -25,9 +25,14 @@ def demo(name: str, device: str, save: Path | None) -> None:
     from leafiqa.distill.degradations import DEGRADATIONS, LEVELS, ladder
 
     metric = leafiqa.create_metric(name, device=device)
-    table = Table(title=f"{metric.metric_name}, weights {metric.card.short_hash}: scores in {metric.score_range}")
-    for heading in ("scene", "degradation", "as drawn", *(f"level {level}" for level in range(1, LEVELS + 1))):
-        table.add_column(heading, justify="left" if heading in ("scene", "degradation") else "right")
+    low, high = metric.score_range
+    table = Table(
+        title=f"{metric.metric_name}, weights {metric.card.short_hash}",
+        caption=f"each scene as drawn, then degraded in five steps; scores from {low:g} to {high:g}, higher is better",
+        padding=(0, 0, 0, 1),
+    )
+    for heading in ("scene", "degradation", "drawn", *(f"step {level}" for level in range(1, LEVELS + 1))):
+        table.add_column(heading, justify="left" if heading in ("scene", "degradation") else "right", no_wrap=True)
     for number, (scene, draw) in enumerate(SCENES.items()):
         pixels = draw(np.random.default_rng(number))
         for degradation in DEGRADATIONS:

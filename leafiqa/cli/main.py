@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -34,7 +35,14 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
-        sys.exit(cli(standalone_mode=False))  # a command's Exit(1) comes back as 1
+        if "_LEAFIQA_COMPLETE" in os.environ:
+            cli()  # a shell asks for completions
+        # Not cli(): it would answer a broken pipe with status 1, which means here that an image failed.
+        with cli.make_context("leafiqa", sys.argv[1:]) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -44,7 +52,12 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("leafiqa: interrupted", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our stdout went away (`leafiqa ... | head`): nothing more to say, nowhere to say it.
-        sys.stderr.close()
-        sys.exit(0)
+    except OSError as error:
+        # Python flushes stdout once more at exit: give it a place where that cannot fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            # The reader of our stdout went away (`leafiqa ... | head`): nothing more to say, nowhere to say it.
+            sys.exit(0)
+        where = f" {error.filename}" if error.filename else ""
+        click.echo(f"leafiqa: {error.strerror or error}{where}", err=True)
+        sys.exit(2)

@@ -36,7 +36,7 @@ def info(name: str, as_json: bool) -> None:
         return
     click.echo(f"{card.name}\n{card.description}\n\nfile       {file}\nsha256     {card.sha256}")
     click.echo(f"range      {card.score_range[0]:g} to {card.score_range[1]:g}, higher is better")
-    click.echo(f"unit       {card.score['unit']}")
+    click.echo(f"unit       {card.score.get('unit', 'not stated')}")
     _accuracy(card)
     for title in ("licences", "architecture", "preprocess", "teacher", "training"):
         click.echo(f"\n{title}")
@@ -52,11 +52,15 @@ def _accuracy(card: Card) -> None:
     if card.accuracy:
         click.echo("\naccuracy (95 % bootstrap intervals)")
     for row in card.accuracy:
-        click.echo(
-            f"  {row['dataset']} {row['split']}, n={row['n']}: "
-            f"SRCC {row['srcc']:.3f} [{row['srcc_interval'][0]:.3f}, {row['srcc_interval'][1]:.3f}], "
-            f"PLCC {row['plcc']:.3f} [{row['plcc_interval'][0]:.3f}, {row['plcc_interval'][1]:.3f}]"
-        )
+        try:
+            click.echo(
+                f"  {row['dataset']} {row['split']}, n={row['n']}: "
+                f"SRCC {row['srcc']:.3f} [{row['srcc_interval'][0]:.3f}, {row['srcc_interval'][1]:.3f}], "
+                f"PLCC {row['plcc']:.3f} [{row['plcc_interval'][0]:.3f}, {row['plcc_interval'][1]:.3f}]"
+            )
+        except (KeyError, TypeError, IndexError, ValueError):
+            # Somebody else's card: show what it says.
+            click.echo(f"  {json.dumps(row, ensure_ascii=False)}")
 
 
 def _plain(value: Any) -> str:

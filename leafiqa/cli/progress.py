@@ -4,12 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Bar:
+    """A progress bar, or nothing where stderr is no terminal."""
+
+    def __init__(self, progress: Progress | None, task: Any, unit: str) -> None:
+        self._progress, self._task, self._unit = progress, task, unit
+        self._began, self._done = time.monotonic(), 0
+
+    def __call__(self) -> None:
+        """Advance by one."""
+        self._done += 1
+        if self._progress is not None:
+            took = time.monotonic() - self._began
+            rate = f"{self._done / took:.1f} {self._unit}/s" if took > 1 else ""
+            self._progress.update(self._task, advance=1, rate=rate)
+
+    @property
+    def shares_terminal_with_stdout(self) -> bool:
+        """Whether text written to stdout now would be torn by the bar."""
+        return self._progress is not None and sys.__stdout__ is not None and sys.__stdout__.isatty()
+
+    def print(self, text: str) -> None:
+        """Print a line above the bar."""
+        from rich.text import Text
+
+        if self._progress is not None:
+            self._progress.console.print(Text(text.rstrip("\n")), soft_wrap=True, highlight=False)
 
 
 @contextlib.contextmanager
-def progress(total: int, what: str, unit: str = "images") -> Iterator[Callable[[], None]]:
-    """Show a bar with count, rate and time left; yield the function that advances it by one.
+def progress(total: int, what: str, unit: str = "images") -> Iterator[Bar]:
+    """Show a bar with count, rate and time left.
 
     Args:
         total: how many steps there are.
@@ -17,7 +50,7 @@ def progress(total: int, what: str, unit: str = "images") -> Iterator[Callable[[
         unit: what is counted.
     """
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield Bar(None, None, unit)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -29,11 +62,5 @@ def progress(total: int, what: str, unit: str = "images") -> Iterator[Callable[[
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-    ) as bar:
-        task = bar.add_task(what, total=total, rate="")
-
-        def advance() -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, advance=1, rate=f"{speed:.1f} {unit}/s" if speed else "")
-
-        yield advance
+    ) as shown:
+        yield Bar(shown, shown.add_task(what, total=total, rate=""), unit)

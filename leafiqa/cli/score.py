@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -78,27 +80,36 @@ def score(
     done: list[Row] = []
     if resume and output is not None and output.exists():
         done = read_scored(output, format_, metric.metric_name, metric.card.short_hash)
-        scored = {row.image for row in done}
-        files = [file for file in files if file not in scored]
-        click.echo(f"{len(done)} images scored before, {len(files)} to go", err=True)
+        scored = {os.path.abspath(row.image) for row in done if row.score is not None}
+        files = [file for file in files if os.path.abspath(file) not in scored]
+        again = {os.path.abspath(file) for file in files}
+        done = [row for row in done if row.score is not None or os.path.abspath(row.image) not in again]
+        click.echo(f"{len(scored)} images scored before, {len(files)} to go", err=True)
 
     failed = 0
     held: list[Row] = []
     workers = workers or min(4, os.cpu_count() or 1)
-    with _open(output, done, format_, metric) as stream, progress(len(files), "scoring") as advance:
+    with _open(output, done, format_, metric, resume) as stream:
         try:
-            for row in score_files(metric, files, batch_size, workers):
-                failed += row.score is None
-                if sort or top:
-                    held.append(row)
-                else:
-                    stream.write(render(row, format_))
-                    stream.flush()
-                advance()
+            with progress(len(files), "scoring") as bar:
+                for row in score_files(metric, files, batch_size, workers):
+                    failed += row.score is None
+                    if sort or top:
+                        held.append(row)
+                    elif stream is sys.stdout and bar.shares_terminal_with_stdout:
+                        bar.print(render(row, format_))
+                    else:
+                        stream.write(render(row, format_))
+                        stream.flush()
+                    bar()
         finally:
-            for row in sorted(held, key=lambda row: -1.0 if row.score is None else row.score, reverse=True)[:top]:
+            held.sort(key=lambda row: float("-inf") if row.score is None else row.score, reverse=True)
+            for row in held[:top]:
                 stream.write(render(row, format_))
             stream.flush()
+            for row in held[top:] if top else []:
+                if row.score is None:  # cut from the list, but not to be lost
+                    click.echo(render(row, "table"), err=True, nl=False)
     if failed:
         click.echo(f"leafiqa: {failed} of {len(files)} images have no score; see their errors", err=True)
         raise click.exceptions.Exit(1)
@@ -111,19 +122,27 @@ def _stdin_lines() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _open(output: Path | None, done: list[Row], format_: str, metric: Metric) -> Iterator[IO[str]]:
+def _open(output: Path | None, done: list[Row], format_: str, metric: Metric, resume: bool) -> Iterator[IO[str]]:
     """Open the output with its header and the rows kept from an earlier run in it."""
     start = header(format_, metric.metric_name, metric.card.short_hash) + "".join(render(row, format_) for row in done)
     if output is None:
         sys.stdout.write(start)
         yield sys.stdout
         return
-    # Through a temporary file, so that a kill right now does not lose what an earlier run scored.
-    temporary = output.with_name(output.name + ".tmp")
+    text: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     try:
-        temporary.write_text(start, encoding="utf-8", errors="surrogateescape", newline="")
-        temporary.replace(output)
-        stream = output.open("a", encoding="utf-8", errors="surrogateescape", newline="")
+        if resume and output.is_file():
+            # Through a temporary file, so that a kill right now does not lose what an earlier run scored.
+            place = Path(os.path.realpath(output))
+            handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=place.name, suffix=".tmp")
+            with open(handle, "w", **text) as file:
+                file.write(start)
+            shutil.copymode(place, temporary)
+            os.replace(temporary, place)
+            stream = open(place, "a", **text)
+        else:
+            stream = open(output, "w", **text)
+            stream.write(start)
     except OSError as error:
         raise click.UsageError(f"cannot write {output}: {error.strerror}") from error
     with stream:

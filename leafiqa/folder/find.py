@@ -24,8 +24,8 @@ def find_images(paths: Iterable[str], recursive: bool) -> Iterator[str]:
     seen: set[str] = set()
     for path in paths:
         for found in _expand(path, recursive):
-            if found not in seen:
-                seen.add(found)
+            if (place := os.path.abspath(found)) not in seen:
+                seen.add(place)
                 yield found
 
 

@@ -56,15 +56,18 @@ def render(row: Row, format: str) -> str:
             [row.image, text, row.error, row.note, row.metric, row.weights]
         )
         return buffer.getvalue()
-    # A line break or control character in a name must not forge a row.
-    name = "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in row.image)
     if score is None:
-        return f"  error  {name}: {row.error}\n"
-    return f"{score:8.4f} {name}{f'  ({row.note})' if row.note else ''}\n"
+        return f"  error  {_one_line(row.image)}: {_one_line(row.error)}\n"
+    return f"{score:8.4f} {_one_line(row.image)}{f'  ({_one_line(row.note)})' if row.note else ''}\n"
+
+
+def _one_line(text: str) -> str:
+    """Escape line breaks and control characters: a file name must not forge a row."""
+    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text)
 
 
 def read_scored(path: Path, format: str, metric: str, weights: str) -> list[Row]:
-    """Read back the complete, scored rows of an interrupted output file. A torn last line is left out.
+    """Read back the complete rows of an interrupted output file. A torn last line is left out.
 
     Args:
         path: the output file.
@@ -82,13 +85,15 @@ def read_scored(path: Path, format: str, metric: str, weights: str) -> list[Row]
         if format == "jsonl":
             # Not splitlines: JSON strings may hold U+2028 and its like.
             rows = [Row(**json.loads(line)) for line in text.split("\n") if line]
+            if wrong := [row for row in rows if not isinstance(row.score, (int, float, type(None)))]:
+                raise ValueError(f"a score is {wrong[0].score!r}")
         elif text:
             records = list(csv.reader(io.StringIO(text, newline="")))
             if tuple(records[0]) != _COLUMNS:
                 raise ValueError(f"its header is {records[0]}")
             for image, score, error, note, name, digest in records[1:]:
                 rows.append(Row(image, float(score) if score else None, error, note, name, digest))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, csv.Error) as error:
         raise InputError(f"--resume: {path} is no {format} output of leafiqa ({error}); choose another -o") from error
     for row in rows:
         if (row.metric, row.weights) != (metric, weights):
@@ -96,4 +101,4 @@ def read_scored(path: Path, format: str, metric: str, weights: str) -> list[Row]
                 f"--resume: {path} was made with {row.metric} ({row.weights}), not {metric} ({weights}); "
                 "scores of two models do not mix, choose another -o"
             )
-    return [row for row in rows if row.score is not None]
+    return rows

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from leafiqa.errors import ImageError
+from leafiqa.images.png import check_colour_chunk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +29,9 @@ _EIGHT_BIT_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGB
 _SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 _SRGB = ImageCms.createProfile("sRGB")
 _registering = threading.Lock()
+_counting = threading.Lock()
+_refusing = 0
+_lenient = False
 
 
 @dataclass
@@ -56,25 +62,40 @@ def decode(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Decoded:
     if isinstance(source, (bytes, bytearray, memoryview)):
         stream: IO[bytes] = io.BytesIO(source)
     elif isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+        stream = _open(Path(source))
+    else:
+        content = source.read()
+        if not isinstance(content, (bytes, bytearray)):
+            raise ImageError(f"a file object must be opened in binary mode; its read() gave {type(content).__name__}")
+        stream = io.BytesIO(content)
+    with _registering:
+        Image.init()  # Pillow registers its plugins on first use, which is not safe in threads
+    with stream, refusing_truncated():
+        return _decode_stream(stream)
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open a regular file. Not read as a whole: most of what is no image shows in its first bytes."""
+    try:
         if path.is_dir():
             raise ImageError(f"{path} is a folder; pass its files, or use `leafiqa score -r {path}`")
         if path.exists() and not path.is_file():
             raise ImageError(f"{path} is not a regular file")
-        try:
-            stream = io.BytesIO(path.read_bytes())
-        except OSError as error:
-            raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
-        except ValueError as error:  # an embedded NUL
-            raise ImageError(f"cannot read {str(source)!r}: {error}") from error
-    else:
-        stream = io.BytesIO(source.read())
-    if not stream.getbuffer().nbytes:  # type: ignore[attr-defined]
+        return path.open("rb")
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # an embedded NUL
+        raise ImageError(f"cannot read {str(path)!r}: {error}") from error
+
+
+def _decode_stream(stream: IO[bytes]) -> Decoded:
+    if not stream.seek(0, io.SEEK_END):
         raise ImageError("the file is empty")
-    with _registering:
-        Image.init()  # Pillow registers its plugins on first use, which is not safe in threads
+    stream.seek(0)
     try:
         with Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            if image.format == "PNG":
+                check_colour_chunk(stream)
             return from_pil(image)
     except UnidentifiedImageError as error:
         raise ImageError(_why_unidentified(stream)) from error
@@ -83,8 +104,50 @@ def decode(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Decoded:
     except MemoryError as error:
         raise ImageError("not enough memory to decode it") from error
     except Exception as error:
-        # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others on damaged files.
-        raise ImageError(f"damaged or truncated: {str(error) or type(error).__name__}") from error
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> ImageError:
+    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others on damaged files.
+    return ImageError(f"damaged or truncated: {str(error) or type(error).__name__}")
+
+
+def open_pil(image: Image.Image) -> Decoded:
+    """Convert a caller's PIL image, at the frame that it stands at.
+
+    Raises:
+        ImageError: as for `from_pil`, or the image's file turns out to be damaged.
+    """
+    try:
+        with refusing_truncated():
+            return from_pil(image)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:
+        raise _damaged(error) from error
+
+
+@contextlib.contextmanager
+def refusing_truncated() -> Iterator[None]:
+    """Make Pillow report truncated files while decoding, also for a program that told it to fill them with grey.
+
+    The setting is a global of Pillow's. It is put back when the last of several threads is done, and not touched at
+    all where it is at its default.
+    """
+    global _refusing, _lenient
+    with _counting:
+        if not _refusing:
+            _lenient = ImageFile.LOAD_TRUNCATED_IMAGES
+        _refusing += 1
+        if _lenient:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        with _counting:
+            _refusing -= 1
+            if not _refusing and _lenient:
+                ImageFile.LOAD_TRUNCATED_IMAGES = True
 
 
 def from_pil(image: Image.Image) -> Decoded:
@@ -104,34 +167,88 @@ def from_pil(image: Image.Image) -> Decoded:
     notes = []
     # MPO and some TIFFs hold further pictures (a depth map, a thumbnail) which are no animation.
     frames = getattr(image, "n_frames", 1)
+    which = "first" if frames < 2 or image.tell() == 0 else f"number {image.tell() + 1}"
     if frames > 1 and image.format in {"GIF", "PNG", "WEBP", "AVIF"}:
-        notes.append(f"animated: first of {frames} frames")
+        notes.append(f"animated: {which} of {frames} frames")
     elif frames > 1 and image.format == "TIFF":
-        notes.append(f"{frames} pages: first page")
-    if frames > 1 and image.tell() != 0:
-        image.seek(0)
+        notes.append(f"{frames} pages: {which} page")
+    _scale_transparent_colour(image)
     image.load()
     profile = image.info.get("icc_profile")
+    white = _white_of(image)
+    inverted = image.format == "TIFF" and _tag(image, 262) == 0
     image = ImageOps.exif_transpose(image)
-    if image.mode in _SIXTEEN_BIT_MODES:
-        return Decoded(_sixteen_bit(image, profile), notes)
+    if white is not None:
+        return Decoded(_high_depth(image, profile, white, inverted), notes)
     if image.mode not in _EIGHT_BIT_MODES:
         raise ImageError(
             f"pixel mode {image.mode!r} has no defined white and black; convert the image to 8 or 16 bits a channel"
         )
-    return Decoded(np.asarray(_to_srgb(image, profile)), notes)
+    return Decoded(np.array(_to_srgb(image, profile)), notes)
 
 
-def _sixteen_bit(image: Image.Image, profile: bytes | None) -> NDArray[np.float32]:
+def _tag(image: Image.Image, number: int) -> int | None:
+    """Return a TIFF tag that holds one number."""
+    value = getattr(image, "tag_v2", {}).get(number)
+    value = value[0] if isinstance(value, tuple) and value else value
+    return value if isinstance(value, int) else None
+
+
+def _white_of(image: Image.Image) -> int | None:
+    """Return the value of white of a grey image of more than 8 bits, None for an image of 8 bits.
+
+    Raises:
+        ImageError: the image says of itself that it is neither.
+    """
+    if image.mode == "I" and image.format == "PPM":
+        return 65535  # Pillow scales every larger maximum to this
+    if image.mode not in _SIXTEEN_BIT_MODES:
+        return None
+    if image.format != "TIFF":
+        return 65535
+    bits = _tag(image, 258)
+    if bits not in (12, 16) or _tag(image, 262) not in (0, 1):
+        raise ImageError(f"a TIFF of {bits} bits and photometric interpretation {_tag(image, 262)} is not supported")
+    return 2**bits - 1
+
+
+def _scale_transparent_colour(image: Image.Image) -> None:
+    """Bring the transparent colour of a PNG to the range that Pillow unpacks its pixels to.
+
+    Raises:
+        ImageError: the colour has 16 bits a channel, the pixels will have 8: which are meant is lost.
+    """
+    transparent = image.info.get("transparency")
+    tiles = getattr(image, "tile", None)
+    if image.format != "PNG" or transparent is None or not tiles:
+        return
+    packing = str(tiles[0][3])
+    if packing in ("L;2", "L;4") and isinstance(transparent, int):
+        image.info["transparency"] = transparent * {"L;2": 85, "L;4": 17}[packing]
+    elif "RGB;16" in packing:
+        raise ImageError("a transparent colour in a PNG of 16 bits a channel is not supported; flatten it first")
+
+
+def _high_depth(image: Image.Image, profile: bytes | None, white: int, inverted: bool) -> NDArray[np.float32]:
+    """Return `(H, W, 3)` float pixels of a grey image of more than 8 bits; the channels share their memory."""
+    values = np.asarray(image)
+    transparent = image.info.get("transparency")
+    see_through = values == transparent if isinstance(transparent, int) else None
     if profile:
         # Little CMS through Pillow has no 16-bit path; 8 bits keep the tone curve, which matters more.
-        eight = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-        return np.asarray(_to_srgb(eight, profile)).astype(np.float32) / np.float32(255)
-    grey = np.asarray(image).astype(np.float32) / 65535
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[np.asarray(image) == transparent] = 1.0
-    return np.repeat(grey[:, :, None], 3, axis=2).astype(np.float32)
+        eight = (values * np.float32(255 / white)).round().clip(0, 255).astype(np.uint8)
+        converted = _to_srgb(Image.fromarray(255 - eight if inverted else eight), profile)
+        grey = np.asarray(converted.convert("L")).astype(np.float32) / np.float32(255)
+    else:
+        grey = values.astype(np.float32)
+        grey /= np.float32(white)
+        if inverted:
+            np.subtract(1, grey, out=grey)
+        np.clip(grey, 0, 1, out=grey)
+    if see_through is not None:
+        grey[see_through] = 1.0
+    height, width = grey.shape
+    return np.lib.stride_tricks.as_strided(grey, (height, width, 3), (*grey.strides, 0))
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

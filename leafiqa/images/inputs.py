@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from leafiqa.errors import InputError
-from leafiqa.images.decode import Decoded, decode, from_pil
+from leafiqa.images.decode import Decoded, decode, open_pil
 
 ImageLike = Union[str, "os.PathLike[str]", bytes, IO[bytes], Image.Image, np.ndarray, Tensor]
 
@@ -74,12 +74,13 @@ def raise_on_values(images: Tensor, valid: Tensor) -> None:
         return
     index = int((~valid).nonzero()[0])
     image = images.detach()[index]
+    which = f"image {index} of the batch" if len(images) > 1 else "it"
     if bool(image.isnan().any()):
-        raise InputError(f"image tensors must not hold NaN; image {index} of the batch does")
+        raise InputError(f"an image tensor must not hold NaN; {which} does")
     low, high = float(image.min()), float(image.max())
     hint = "; it looks like 0..255: divide by 255 or pass uint8" if 1.5 < high <= 255 and low >= 0 else ""
     hint = hint or ("; it looks like [-1, 1]: pass (x + 1) / 2" if -1.01 <= low < 0 and high <= 1.01 else "")
-    raise InputError(f"float image tensors must lie in [0, 1]; image {index} spans [{low:.4g}, {high:.4g}]{hint}")
+    raise InputError(f"a float image tensor must lie in [0, 1]; {which} spans [{low:.4g}, {high:.4g}]{hint}")
 
 
 def _from_array(array: np.ndarray) -> Tensor:
@@ -100,6 +101,8 @@ def _from_array(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array)).permute(2, 0, 1)[None]
 
 
+# Decoders are no business of a compiler's: traced, their errors would look like damaged files.
+@torch.compiler.disable
 def to_tensor(source: ImageLike) -> tuple[Tensor, list[str]]:
     """Turn one image of any form into a tensor.
 
@@ -116,12 +119,12 @@ def to_tensor(source: ImageLike) -> tuple[Tensor, list[str]]:
         return check_tensor(_from_array(source)), []
     decoded: Decoded
     if isinstance(source, Image.Image):
-        decoded = from_pil(source)
+        decoded = open_pil(source)
     elif is_single(source):
         decoded = decode(source)
     else:
         raise InputError(f"an image must be {_FORMS}, got {type(source).__name__}")
-    return torch.from_numpy(np.array(decoded.pixels)).permute(2, 0, 1)[None], decoded.notes
+    return torch.from_numpy(decoded.pixels).permute(2, 0, 1)[None], decoded.notes
 
 
 def each(source: Iterable[ImageLike]) -> Iterator[ImageLike]:

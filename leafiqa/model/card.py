@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,12 @@ def parse_card(text: str, where: str) -> Card:
         raise WeightsError(
             f"{where} has unknown fields {sorted(unknown)}; this leafiqa knows {sorted(Card.__dataclass_fields__)}"
         )
+    for name, kind in (("name", str), ("description", str), ("accuracy", list), ("limitations", list)):
+        if not isinstance(fields.get(name, kind()), kind):
+            raise WeightsError(f"{where}: {name} must be a {kind.__name__}, got {fields[name]!r}")
+    for name in ("architecture", "preprocess", "score", "teacher", "training", "licences"):
+        if not isinstance(fields.get(name, {}), dict):
+            raise WeightsError(f"{where}: {name} must be an object, got {fields[name]!r}")
     card = Card(**fields)
     digits = card.sha256
     if not (isinstance(digits, str) and len(digits) == 64 and set(digits) <= set("0123456789abcdef")):
@@ -98,7 +105,7 @@ def parse_card(text: str, where: str) -> Card:
         low, high = card.score_range
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{where}: score.range must be two numbers, got {card.score!r}") from error
-    if not low < high:
+    if not (low < high and math.isfinite(low) and math.isfinite(high)):
         raise WeightsError(f"{where}: score.range must rise, got {card.score['range']}")
     return card
 

@@ -62,6 +62,7 @@ def load_student(weights: Path, card: Card) -> Student:
     Raises:
         WeightsError: the file is not the one the card describes, or does not fit the architecture.
     """
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -82,13 +83,17 @@ def load_student(weights: Path, card: Card) -> Student:
     preprocess = Preprocess.from_dict(card.preprocess)
     try:
         tensors = {name: tensor.float() for name, tensor in load(content).items()}
-        student = Student(
-            **{**card.architecture, "stages": tuple(card.architecture["stages"])},
-            mean=preprocess.mean,
-            std=preprocess.std,
-        )
+        # Building a network draws random weights, which are then overwritten: leave the caller's random state alone.
+        with torch.random.fork_rng(devices=[]):
+            student = Student(
+                **{**card.architecture, "stages": tuple(card.architecture["stages"])},
+                mean=preprocess.mean,
+                std=preprocess.std,
+            ).float()
         student.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError, TypeError, KeyError) as error:
+    except WeightsError:
+        raise
+    except (SafetensorError, RuntimeError, TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
         raise WeightsError(f"{weights} does not fit the architecture on its card: {error}") from error
     return student.eval()
 

@@ -19,6 +19,7 @@ from leafiqa.errors import WeightsError
 PREFIX = "hf-hub:"
 _REFERENCE = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
 _REACH_SECONDS = 0.8
+_ANSWER_SECONDS = 5
 
 
 def fetch(reference: str) -> Path:
@@ -39,27 +40,33 @@ def fetch(reference: str) -> Path:
     repo, revision = match["repo"], match["revision"] or "main"
 
     from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
     patterns = ["*.safetensors", "*.json"]
     endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
     problem = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _unreachable(endpoint)
-    if problem or re.fullmatch(r"[0-9a-f]{40}", revision):
+
+    def from_cache() -> Path | None:
         try:
             cached = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True))
-            if any(cached.glob("*.safetensors")):
-                return _student_in(cached, repo)
-        except (LocalEntryNotFoundError, OSError):
-            pass
-    if problem:
-        raise WeightsError(
-            f"cannot fetch {repo} (its .safetensors and .json at revision {revision}) from {endpoint}: {problem}, and "
+        except Exception:  # whatever huggingface-hub raises when it is not there
+            return None
+        return _student_in(cached, repo) if any(cached.glob("*.safetensors")) else None
+
+    def unreachable(why: str) -> WeightsError:
+        return WeightsError(
+            f"cannot fetch {repo} (its .safetensors and .json at revision {revision}) from {endpoint}: {why}, and "
             f"it is not in the cache {constants.HF_HUB_CACHE}.\nWhere there is a network, run\n"
             f"  hf download {repo} --revision {revision} --local-dir {repo.split('/')[1]}\n"
             f"copy the folder here and pass it as weights."
         )
+
+    if (problem or re.fullmatch(r"[0-9a-f]{40}", revision)) and (found := from_cache()):
+        return found
+    if problem:
+        raise unreachable(problem)
     try:
-        info = HfApi(endpoint=endpoint).model_info(repo, revision=revision, timeout=10)
+        info = HfApi(endpoint=endpoint).model_info(repo, revision=revision, timeout=_ANSWER_SECONDS)
         files = [file.rfilename for file in info.siblings or []]
         stems = [name.removesuffix(".safetensors") for name in files if name.endswith(".safetensors")]
         if len(stems) != 1 or stems[0] + ".json" not in files:
@@ -71,11 +78,31 @@ def fetch(reference: str) -> Path:
             hf_hub_download(repo, stems[0] + suffix, revision=info.sha, endpoint=endpoint)
             for suffix in (".json", ".safetensors")
         ]
+        _remember(repo, revision, str(info.sha))
+    except WeightsError:
+        raise
     except HfHubHTTPError as error:
         raise WeightsError(f"{endpoint} refused {repo}@{revision}: {error}") from error
-    except OSError as error:
-        raise WeightsError(f"download of {repo}@{revision} from {endpoint} broke off: {error}. Try again.") from error
+    except Exception as error:
+        # Its HTTP library's errors, bad JSON from a captive portal, names that it refuses, a full disk.
+        if found := from_cache():
+            return found
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise unreachable(f"{type(error).__name__}: {why}") from error
     return Path(paths[1])
+
+
+def _remember(repo: str, revision: str, commit: str) -> None:
+    """Note in the hub's cache which commit a branch or tag was at, so that it is found without a network, too."""
+    from huggingface_hub import constants
+
+    if revision == commit:
+        return
+    place = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs" / revision
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_name(f"{place.name}.{os.getpid()}.tmp")
+    temporary.write_text(commit)
+    temporary.replace(place)
 
 
 def _student_in(folder: Path, repo: str) -> Path:

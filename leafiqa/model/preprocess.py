@@ -50,6 +50,8 @@ class Preprocess:
         Raises:
             WeightsError: a field is unknown or out of range.
         """
+        if not isinstance(fields, dict):
+            raise WeightsError(f"preprocess must be an object, got {fields!r}")
         unknown = set(fields) - set(cls.__dataclass_fields__)
         if unknown:
             raise WeightsError(
@@ -57,6 +59,10 @@ class Preprocess:
                 f"{sorted(cls.__dataclass_fields__)}. A newer leafiqa may be needed."
             )
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        for name, value in values.items():
+            numbers = value if name in ("mean", "std") and isinstance(value, tuple) and len(value) == 3 else (value,)
+            if name != "filter" and not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+                raise WeightsError(f"preprocess.{name} is not what it should be: {value!r}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:

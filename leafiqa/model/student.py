@@ -58,12 +58,16 @@ class Student(nn.Module):
         super().__init__()
         import timm  # seconds to import, so not before a student is built
 
+        # Names such as "hf-hub:..." would make timm download; a checkpoint must not decide that.
+        if not isinstance(backbone, str) or not timm.is_model(backbone):
+            raise WeightsError(
+                f"timm {timm.__version__} knows no backbone {backbone!r}. A newer timm may: pip install -U timm"
+            )
         try:
             self.backbone = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=stages)
-        except RuntimeError as error:
+        except (RuntimeError, IndexError, TypeError) as error:
             raise WeightsError(
-                f"timm {timm.__version__} cannot build backbone {backbone!r}: {error}. "
-                "A newer timm may know it: pip install -U timm"
+                f"timm {timm.__version__} cannot build backbone {backbone!r} with stages {stages}: {error}"
             ) from error
         width = 2 * sum(self.backbone.feature_info.channels())  # type: ignore[union-attr, operator]
         self.register_buffer("feature_mean", torch.zeros(width))
