@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.stats import kendalltau
 
 import leafiqa
+from leafiqa.distill.average import average_states
 from leafiqa.distill.config import read_config
 from leafiqa.distill.data import load
 from leafiqa.distill.degradations import DEGRADATIONS, ladder, null_image
@@ -319,3 +320,18 @@ def test_folded_batch_norm_is_the_same_function_with_the_same_gradients(backbone
     assert totals[0].item() == pytest.approx(totals[1].item(), rel=1e-10)
     for expected, found in zip(plain.parameters(), folded.parameters()):
         torch.testing.assert_close(expected.grad, found.grad, rtol=1e-6, atol=1e-10)
+
+
+def test_average_of_states():
+    first, second = (
+        {"a": torch.tensor([1.0, 3.0]), "n": torch.tensor(5)},
+        {"a": torch.tensor([2.0, 5.0]), "n": torch.tensor(9)},
+    )
+    mean = average_states([first, second])
+    assert mean["a"].tolist() == [1.5, 4.0] and mean["n"] == 5
+    for wrong, message in [
+        ([], "nothing to average"),
+        ([first, {"a": torch.zeros(3), "n": first["n"]}], "one architecture"),
+    ]:
+        with pytest.raises(EvidenceError, match=message):
+            average_states(wrong)

@@ -13,6 +13,7 @@ from leafiqa.cli.demo import demo
 from leafiqa.cli.distill import distill
 from leafiqa.cli.eval import evaluate
 from leafiqa.cli.evidence import evidence
+from leafiqa.cli.memory import keep_freed_memory
 from leafiqa.cli.models import info, models
 from leafiqa.cli.score import score
 from leafiqa.errors import LeafiqaError
@@ -37,6 +38,7 @@ def main() -> None:
     try:
         if "_LEAFIQA_COMPLETE" in os.environ:
             cli()  # a shell asks for completions
+        keep_freed_memory()
         # Not cli(): it would answer a broken pipe with status 1, which means here that an image failed.
         with cli.make_context("leafiqa", sys.argv[1:]) as context:
             cli.invoke(context)
