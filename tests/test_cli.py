@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -199,6 +200,34 @@ def test_names_forge_no_rows_and_top_loses_no_errors(folder):
     assert result.stdout.count("\n") == 2 + 2 and "\n  0.9999" not in result.stdout
     result = run("score", folder, folder / "missing.png", "--top", "1")
     assert "missing.png" not in result.stdout and "missing.png" in result.stderr and result.returncode == 1
+
+
+def test_rows_and_bar_share_a_terminal(folder):
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "leafiqa", "score", folder, "--batch-size", "1"],
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(theirs)
+    content = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # how Linux tells that the other end is closed
+            break
+        if not part:
+            break
+        content += part
+    assert process.wait() == 0
+    text = content.decode()
+    assert "3/3" in text
+    # Each row begins a line of its own, the bar having been wiped before it.
+    for name in ("0.png", "1.png", "2.png"):
+        line = next(line for line in re.split(r"\r\n", text) if name in line)
+        assert re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line.split("\r")[-1]).strip().endswith(name), repr(line)
+        assert "scoring" not in line.split("\x1b[2K")[-1], repr(line)
 
 
 def test_demo_fits_eighty_columns():

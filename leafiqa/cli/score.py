@@ -96,7 +96,7 @@ def score(
                     failed += row.score is None
                     if sort or top:
                         held.append(row)
-                    elif stream is sys.stdout and bar.shares_terminal_with_stdout:
+                    elif output is None and bar.shares_terminal_with_stdout:
                         bar.print(render(row, format_))
                     else:
                         stream.write(render(row, format_))
