@@ -1,15 +1,16 @@
-"""From a run's averaged weights to a student on disk, its card filled in from the config."""
+"""From a run's weights to a student on disk: `python -m leafiqa.distill.export CONFIG.toml epochN.pt FOLDER`."""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import leafiqa
-from leafiqa.distill.config import Config
+from leafiqa.distill.config import Config, read_config
 from leafiqa.distill.initial import architecture
 from leafiqa.errors import EvidenceError
 from leafiqa.model.card import Card
@@ -78,3 +79,8 @@ def export(config: Config, state: Path, folder: Path) -> Card:
     if unknown := set(fields) - set(Card.__dataclass_fields__):
         raise EvidenceError(f"[card] has unknown fields {sorted(unknown)}; known: {sorted(Card.__dataclass_fields__)}")
     return save_student(student, folder, fields)
+
+
+if __name__ == "__main__":
+    card = export(read_config(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]))
+    print(card.name, card.sha256)
