@@ -90,6 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         paths = draw(Path(name), arguments.images)
         results = {"throughput": throughput(paths, arguments.rounds)}
+        print(results["throughput"], file=sys.stderr, flush=True)
         results["peak_memory_mib"] = {
             str(count): round(peak_memory(Path(name), paths, count), 1) for count in arguments.counts
         }
