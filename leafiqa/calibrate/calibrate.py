@@ -119,7 +119,8 @@ def calibrate(
     Args:
         metric: the metric to start from; left as it is.
         table: images with human scores; standard errors and groups are used where given.
-        score_range: ends of the human scale, such as (1, 5); None means the labels' span widened by a tenth.
+        score_range: ends of the human scale, such as (1, 5); None means the table's scale where it is known, else the
+            labels' span widened by a tenth.
         rungs: rungs to choose among, of `RUNGS`.
         seed: seeds the cross-validation.
         advance: called once for each image that is done.
@@ -133,7 +134,7 @@ def calibrate(
     kept = [rows[i] for i in seen.index]
     mos = np.array([row.mos for row in kept])
     check_labels(mos, seen.logits)
-    low, high = pick_range(mos, score_range)
+    low, high = pick_range(mos, score_range or table.scale)
     targets = (mos - low) / (high - low)
     weights = label_weights([row.spread for row in kept])
     groups = np.array([row.group or f"image {row.image}" for row in kept])

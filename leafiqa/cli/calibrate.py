@@ -14,9 +14,10 @@ from leafiqa.cli.progress import progress
 @click.option(
     "--mos",
     "table",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     required=True,
-    help="CSV with columns image and mos, higher is better; mos_se or mos_std and group are used if there.",
+    help="CSV with columns image and mos, higher is better (mos_se or mos_std and group are used if there); "
+    "or the folder of a known data set.",
 )
 @click.option(
     "-o",
@@ -31,7 +32,7 @@ from leafiqa.cli.progress import progress
 @click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Folder that names are relative to.")
 @click.option("--image-column", help="The column with the image's name, if it is not called image.")
 @click.option("--mos-column", help="The column with the human score, if it is not called mos.")
-@click.option("--split", help="Only rows whose column split is this.")
+@click.option("--split", help="Only this split: of the table's column split, or official.")
 @click.option(
     "--range",
     "score_range",
@@ -69,14 +70,14 @@ def calibrate(
     import leafiqa
     from leafiqa.calibrate.calibrate import RUNGS, save_calibrated
     from leafiqa.calibrate.calibrate import calibrate as run
-    from leafiqa.evaluate.table import read_mos
+    from leafiqa.evaluate.datasets import read_labels
 
     if output.suffix in {".safetensors", ".json"}:
         output = output.with_suffix("")
     if output.exists() and output.is_dir():
         raise click.UsageError(f"-o {output} is a folder; name the student in it, such as {output / 'leaf_lite0.mine'}")
     warnings.simplefilter("ignore")
-    labelled = read_mos(table, images=images, image_column=image_column, mos_column=mos_column, split=split)
+    labelled = read_labels(table, images=images, image_column=image_column, mos_column=mos_column, split=split)
     metric = leafiqa.create_metric(weights=name, device=device)
     with progress(len(labelled.rows), "looking") as advance:
         result = run(metric, labelled, score_range=score_range, rungs=rungs or RUNGS, seed=seed, advance=advance)

@@ -20,14 +20,20 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("eval")
-@click.option("--mos", "table", type=_FILE, required=True, help="CSV with columns image and mos, higher is better.")
+@click.option(
+    "--mos",
+    "table",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="CSV with columns image and mos, higher is better; or the folder of a known data set.",
+)
 @click.option(
     "--metric", "names", multiple=True, help="A name, file, folder or hf-hub:...; may be given several times."
 )
 @click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Folder that names are relative to.")
 @click.option("--image-column", help="The column with the image's name, if it is not called image.")
 @click.option("--mos-column", help="The column with the human score, if it is not called mos.")
-@click.option("--split", help="Only rows whose column split is this.")
+@click.option("--split", help="Only this split: of the table's column split, or official.")
 @click.option("--by-group", is_flag=True, help="Also by the column group.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON instead of a table.")
@@ -53,10 +59,10 @@ def evaluate(
     """Compare metrics with human scores: SRCC, PLCC, KRCC, RMSE, with intervals and paired significance."""
     import leafiqa
     from leafiqa.evaluate.compare import compare, write_scores
-    from leafiqa.evaluate.table import read_mos
+    from leafiqa.evaluate.datasets import read_labels
 
     warnings.simplefilter("ignore")
-    labelled = read_mos(table, images=images, image_column=image_column, mos_column=mos_column, split=split)
+    labelled = read_labels(table, images=images, image_column=image_column, mos_column=mos_column, split=split)
     metrics: dict[str, Metric] = {}
     for name in names or ("leaf",):
         metric = leafiqa.create_metric(weights=name, device=device)

@@ -42,10 +42,12 @@ class MosTable:
     Attributes:
         rows: one for each image, in the table's order.
         problems: what was left out or put together, one sentence each.
+        scale: ends of the MOS scale where they are known.
     """
 
     rows: list[Labelled] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    scale: tuple[float, float] | None = None
 
 
 def pick_column(columns: list[str], wanted: str | None, known: tuple[str, ...], what: str, where: str) -> str:
@@ -111,7 +113,7 @@ def read_mos(
     seen: dict[str, list[tuple[float, float | None, str | None]]] = defaultdict(list)
     for number, record in enumerate(records, 1):
         name = (record[image_column] or "").strip()
-        value = _number(record[mos_column])
+        value = to_number(record[mos_column])
         if not name:
             result.problems.append(f"row {number} names no image: left out")
         elif value is None:
@@ -119,7 +121,7 @@ def read_mos(
         elif name not in seen and not (folder / name).is_file():
             result.problems.append(f"{name}: no such file in {folder}: left out")
         else:
-            spread = _number(record[spread_column]) if spread_column else None
+            spread = to_number(record[spread_column]) if spread_column else None
             seen[name].append((value, spread if spread is not None and spread > 0 else None, record.get("group")))
     for name, entries in seen.items():
         scores = [value for value, _, _ in entries]
@@ -135,9 +137,10 @@ def read_mos(
     return result
 
 
-def _number(text: str | None) -> float | None:
+def to_number(value: object) -> float | None:
+    """Return a table's cell as a finite number, None if it is none."""
     try:
-        value = float(text or "")
-    except ValueError:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
         return None
-    return value if math.isfinite(value) else None
+    return number if math.isfinite(number) else None
