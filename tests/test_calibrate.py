@@ -124,9 +124,12 @@ def test_range():
             pick_range(mos, wrong)
 
 
-def test_folded_weights_predict_as_the_fit():
+@pytest.mark.parametrize("experts", [1, 2])
+def test_folded_weights_predict_as_the_fit(experts):
     torch.manual_seed(0)
-    student = Student().eval()
+    student = Student(experts=experts).eval()
+    if experts > 1:
+        torch.nn.init.normal_(student.head.gate.weight, std=0.1)
     standard = torch.randn(5, student.feature_mean.shape[0])
     rng = np.random.default_rng(0)
     first = Fit(1.7, -0.3, rng.normal(0, 0.02, standard.shape[1]))

@@ -22,7 +22,7 @@ from leafiqa.distill.data import load
 from leafiqa.distill.degradations import DEGRADATIONS, ladder, null_image
 from leafiqa.distill.export import export
 from leafiqa.distill.folding import fold_batch_norm
-from leafiqa.distill.initial import architecture, begin
+from leafiqa.distill.initial import architecture, begin, gate_is_new
 from leafiqa.distill.losses.fidelity import fidelity_loss, preference
 from leafiqa.distill.losses.point import point_loss
 from leafiqa.distill.run import Run
@@ -242,6 +242,49 @@ def test_a_student_of_leafiqa_can_be_the_start(small_run):
     assert (config.output / "epoch1.pt").exists()
     with pytest.raises(EvidenceError, match="make them the same"):
         begin(replace(config, backbone="resnet18"))
+
+
+def test_experts_begin_as_copies_of_the_one_reader(small_run):
+    small_run.write_text(re.sub("initial = .*", 'initial = "leaf"', small_run.read_text()))
+    config = replace(read_config(small_run), experts=3)
+    known, grown = leafiqa.create_metric("leaf").student, begin(config).student.eval()
+    assert len(grown.head.experts) == 3
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(grown(images), known(images), atol=1e-4, rtol=1e-4)
+    assert gate_is_new(config) and not gate_is_new(replace(config, experts=0))
+
+
+def test_a_gate_learns_to_tell_sources_apart(small_run):
+    """Two sources, one of red and one of blue pictures, each with its own reader."""
+    folder = small_run.parent
+    config = read_config(small_run)
+    sources = []
+    for number, colour in enumerate([(200, 40, 40), (40, 40, 200)]):
+        (folder / f"set{number}").mkdir()
+        lines = []
+        for i in range(8):
+            Image.new("RGB", (64, 64), colour).save(folder / f"set{number}" / f"{i}.png")
+            lines.append(json.dumps({"kind": "point", "image": f"{i}.png", "score": 10 * i, "scale": [0, 100]}))
+        (folder / f"set{number}.jsonl").write_text("\n".join(lines))
+        evidence = (folder / f"set{number}.jsonl",)
+        sources.append(replace(config.sources[0], name=str(number), images=folder / f"set{number}", evidence=evidence))
+    config = replace(config, sources=tuple(sources), experts=2, epochs=20, output=folder / "gated")
+    student = quietly(config)
+    pictures = torch.tensor([[200.0, 40, 40], [40, 40, 200]])[:, :, None, None].expand(2, 3, 64, 64) / 255
+    with torch.no_grad():
+        gate = student.head.gate(student.standardise(student.features(pictures))).softmax(1)
+    assert gate[0, 0] > 0.7 and gate[1, 1] > 0.7
+    card = export(config, config.output / "epoch20.pt", config.output)
+    assert card.architecture["experts"] == 2
+    metric = leafiqa.create_metric(weights=config.output, device="cpu")
+    torch.testing.assert_close(metric.student.head.gate.weight, student.head.gate.weight, atol=1e-3, rtol=1e-3)
+    # Students that have a gate keep it.
+    later = replace(config, initial=str(config.output), experts=0, output=folder / "later", epochs=1)
+    assert not gate_is_new(later)
+    assert torch.equal(begin(later).student.head.gate.weight, metric.student.head.gate.weight)
+    with pytest.raises(EvidenceError, match="experts must be 0 or 2"):
+        begin(replace(later, experts=3))
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_atto"])

@@ -47,6 +47,9 @@ class Config:
         initial: where the student begins: a student of leafiqa (a name, file, folder or hf-hub:owner/repo); "timm" for
             the weights that timm fetches; or a `.pth` state dict of the backbone alone, loaded with `weights_only`.
         backbone: timm name of the backbone.
+        experts: readers in the head, mixed by a gate; one for each source lets photographs and generated images, say,
+            be read differently, and the gate learns to tell the sources apart. 0 means as many as the initial student
+            has, one where it begins at a backbone.
         area: side of the square that whole images are resized to, in pixels.
         look: side of the square whose area the finished student resizes to; may exceed `area`, as convolutional
             students see more detail than they were trained on.
@@ -55,7 +58,7 @@ class Config:
         batch: images with evidence in a step; ladders and null images come on top.
         pairs: pairs that the teacher compared in a step, two pictures each, where the evidence has comparisons.
         ladders: severity ladders in a step, three pictures each.
-        freeze: leading blocks of the backbone that keep their ImageNet weights (the stem too); 0 trains all.
+        freeze: leading blocks of the backbone that keep their weights (the stem too); 0 trains all.
         lr: peak learning rate of the backbone.
         head_lr: peak learning rate of the head.
         weight_decay: AdamW's weight decay.
@@ -81,6 +84,7 @@ class Config:
     pristine: Path | None = None
     pristine_holdout: int = 3
     backbone: str = "tf_efficientnet_lite0"
+    experts: int = 0
     area: int = 320
     look: int = 384
     crop: int = 288
@@ -162,9 +166,8 @@ def _check(config: Config, where: str) -> None:
     if not config.sources:
         raise EvidenceError(f"config {where}: there must be at least one [[sources]] entry")
     least = {"area": 32, "look": 32, "crop": 32, "epochs": 1, "batch": 2, "warmup": 1, "sigma": 1e-3}
-    for (
-        name
-    ) in "pairs ladders freeze lr head_lr weight_decay point_weight pair_weight ladder_weight null_weight".split():
+    weights = "point_weight pair_weight ladder_weight null_weight"
+    for name in f"experts pairs ladders freeze lr head_lr weight_decay {weights}".split():
         least[name] = 0
     for name, low in least.items():
         if not low <= getattr(config, name) < float("inf"):

@@ -13,6 +13,7 @@ from leafiqa.api import resolve
 from leafiqa.distill.config import Config
 from leafiqa.errors import EvidenceError
 from leafiqa.model.checkpoint import load_student
+from leafiqa.model.head import Experts
 from leafiqa.model.student import Student
 
 _HIDDEN = 128
@@ -24,6 +25,13 @@ class Start:
 
     student: Student
     knows: bool
+
+
+def gate_is_new(config: Config) -> bool:
+    """Tell whether the head gets a gate that the student which training begins at does not have."""
+    if config.experts < 2:
+        return False
+    return not _is_student(config) or resolve(config.initial)[1].architecture.get("experts", 1) != config.experts
 
 
 def architecture(config: Config) -> dict[str, Any]:
@@ -40,7 +48,12 @@ def architecture(config: Config) -> dict[str, Any]:
                 f"initial {config.initial!r} is a {card.architecture['backbone']}, the config's backbone "
                 f"{config.backbone!r}: make them the same, or begin at 'timm' or a file of ImageNet weights"
             )
+        has = card.architecture.get("experts", 1)
+        if has > 1 and config.experts not in (0, has):
+            raise EvidenceError(f"experts must be 0 or {has}, as of initial {config.initial!r}, got {config.experts}")
         arguments = {**card.architecture, "mean": card.preprocess["mean"], "std": card.preprocess["std"]}
+        if config.experts > 1:
+            arguments["experts"] = config.experts
         return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
     import timm
 
@@ -52,6 +65,7 @@ def architecture(config: Config) -> dict[str, Any]:
         "backbone": config.backbone,
         "stages": tuple(range(max(0, count - 4), count)),
         "hidden": _HIDDEN,
+        **({"experts": config.experts} if config.experts > 1 else {}),
         "mean": tuple(normalised.get("mean", (0.5, 0.5, 0.5))),
         "std": tuple(normalised.get("std", (0.5, 0.5, 0.5))),
     }
@@ -71,7 +85,15 @@ def begin(config: Config, weights: bool = True) -> Start:
     arguments = architecture(config)
     if _is_student(config) and weights:
         file, card = resolve(config.initial)
-        return Start(load_student(file, card), knows=True)
+        known = load_student(file, card)
+        if not gate_is_new(config):
+            return Start(known, knows=True)
+        student = Student(**arguments)
+        kept = {name: value for name, value in known.state_dict().items() if not name.startswith("head.")}
+        student.load_state_dict(kept, strict=False)
+        if isinstance(student.head, Experts) and isinstance(known.head, torch.nn.Sequential):
+            student.head.begin_at(known.head)
+        return Start(student, knows=True)
     student = Student(**arguments)
     if weights and config.initial == "timm":
         _from_timm(student, config.backbone)

@@ -14,13 +14,15 @@ from leafiqa.distill.config import Config
 from leafiqa.distill.crops import crops, ladder_crops
 from leafiqa.distill.data import TrainingData
 from leafiqa.distill.folding import fold_batch_norm
-from leafiqa.distill.initial import begin, freeze
+from leafiqa.distill.initial import begin, freeze, gate_is_new
 from leafiqa.distill.losses.fidelity import fidelity_loss, preference
 from leafiqa.distill.losses.point import point_loss
 
 # Preference for a milder step over one that is 1, 2, ... levels stronger, in standard deviations.
 _LADDER_STEP = 0.8
 _NULL_CEILING = 0.1
+# Weight of the loss by which a new gate learns to tell the sources apart.
+_GATE_WEIGHT = 0.1
 _PROBE_IMAGES = 1500
 _PROBE_STEPS = 150
 
@@ -35,6 +37,8 @@ class Run:
         start = begin(config, weights=state is None)
         self.student = start.student.requires_grad_(True)
         self.generator = torch.Generator().manual_seed(config.seed)
+        # A gate that was learned already stays with what it knows; these sources may be others.
+        self.teach_gate = gate_is_new(config) and len(config.sources) == config.experts
         if state is None and not start.knows:
             self._probe()
         freeze(self.student, config.freeze)
@@ -81,7 +85,7 @@ class Run:
             pixels = crops(self.data.images[part], self.config.crop, self.generator)
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
                 parts.append(self.student.features(pixels.contiguous(memory_format=torch.channels_last)))
-        features, targets = torch.cat(parts), self.data.targets[chosen]
+        features, targets, sources = torch.cat(parts), self.data.targets[chosen], self.data.source[chosen]
         self.student.feature_mean.copy_(features.mean(0))
         self.student.feature_std.copy_(features.std(0).clamp(min=1e-3))
         if not pointed.any():
@@ -93,9 +97,16 @@ class Run:
             part = torch.randint(len(chosen), (128,), generator=self.generator)
             scores = self.student.head(standard[part]).squeeze(1).sigmoid()
             loss = point_loss(scores, targets[part], torch.ones(len(part)))
+            if self.teach_gate:
+                loss = loss + _GATE_WEIGHT * self._gate_loss(standard[part], sources[part])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+
+    def _gate_loss(self, standard: Tensor, sources: Tensor) -> Tensor:
+        """Cross-entropy of the gate against the sources that images come from."""
+        gate = self.student.head.gate(standard).float()  # type: ignore[operator, union-attr]
+        return torch.nn.functional.cross_entropy(gate, sources.to(gate.device))
 
     def batch(self) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
         """Return this step's images with points, its compared pairs, the levels of its ladders, and its pixels.
@@ -129,11 +140,15 @@ class Run:
         chosen, compared, ladder_levels, pixels = self.batch()
         pixels = pixels.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
-            logits = self.student(pixels)
+            standard = self.student.standardise(self.student.features(pixels))
+            logits = self.student.read(standard)
         # The student's share of the work is done; a few dozen scores are compared on the CPU, where the evidence is.
         scores = logits.float().sigmoid().cpu()
         count = len(chosen)
         losses: dict[str, Tensor] = {}
+        if self.teach_gate:
+            shown = torch.cat([chosen, data.pairs[compared].flatten()])
+            losses["gate"] = self._gate_loss(standard[: len(shown)], data.source[shown]).cpu()
         if count:
             targets = data.targets[chosen]
             weights = data.reliabilities[chosen] ** config.reliability_power
@@ -182,6 +197,7 @@ class Run:
             "compared": config.pair_weight,
             "ladder": config.ladder_weight,
             "null": config.null_weight,
+            "gate": _GATE_WEIGHT,
         }
         total = torch.stack([factors[name] * value for name, value in losses.items()]).sum()
         self.optimizer.zero_grad(set_to_none=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from leafiqa.errors import WeightsError
+from leafiqa.model.head import Experts, reader
 
 # Variance floor in the spread pooling: keeps its gradient finite on features without any spread.
 _EPS = 1e-5
@@ -23,13 +24,14 @@ class Student(nn.Module):
     """Maps normalised images to one quality logit each; `logit.sigmoid()` is the uncalibrated score.
 
     Quality lives at several scales (noise in the early stages, content in the late ones), so the mean and the
-    spread of several stages are pooled, standardised with fixed statistics and read by a two-layer head.
+    spread of several stages are pooled, standardised with fixed statistics and read by a small head.
     Batch statistics are never used, in training either, so that no image's score depends on its company.
 
     Args:
         backbone: a timm model name that supports `features_only`. Built without any download.
         stages: feature stages to pool, as timm's `out_indices`.
         hidden: width of the head.
+        experts: readers in the head, mixed by a gate; see `leafiqa.model.head`.
         dropout: dropout before the last layer, while training.
         mean: per-channel mean, RGB, of pixels in [0, 1].
         std: per-channel standard deviation, RGB, of pixels in [0, 1].
@@ -50,6 +52,7 @@ class Student(nn.Module):
         backbone: str = "tf_efficientnet_lite0",
         stages: tuple[int, ...] = (1, 2, 3, 4),
         hidden: int = 128,
+        experts: int = 1,
         dropout: float = 0.2,
         mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
         std: tuple[float, float, float] = (0.5, 0.5, 0.5),
@@ -74,14 +77,14 @@ class Student(nn.Module):
         self.register_buffer("feature_std", torch.ones(width))
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-        self.head = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
+        self.head = reader(width, hidden, dropout) if experts == 1 else Experts(width, hidden, dropout, experts)
         self.residual = nn.Linear(width, 1, bias=False) if residual else None
         if self.residual is not None:
             nn.init.zeros_(self.residual.weight)
 
     @property
     def _dtype(self) -> torch.dtype:
-        return self.head[0].weight.dtype  # type: ignore[return-value]
+        return next(self.head.parameters()).dtype
 
     def train(self, mode: bool = True) -> Student:
         """Set training mode; batch normalisation always keeps its stored statistics."""
