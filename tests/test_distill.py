@@ -25,6 +25,7 @@ from leafiqa.distill.folding import fold_batch_norm
 from leafiqa.distill.initial import architecture, begin, gate_is_new
 from leafiqa.distill.losses.fidelity import fidelity_loss, preference
 from leafiqa.distill.losses.point import point_loss
+from leafiqa.distill.processes import connect
 from leafiqa.distill.run import Run
 from leafiqa.distill.train import read_checkpoint, save_atomically, train
 from leafiqa.errors import EvidenceError
@@ -138,7 +139,7 @@ def test_only_train_images_that_can_be_read_are_used(small_run):
 
 
 def quietly(config):
-    return train(config, lambda line: None, lambda step, total: None)
+    return train(config, connect(config.device), lambda line: None, lambda step, total: None)
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one(small_run, tmp_path):
@@ -146,7 +147,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(small_run, tmp_path):
     expected = quietly(config).state_dict()
     killed = replace(config, output=tmp_path / "killed")
     killed.output.mkdir()
-    run = Run(killed, load(killed))
+    run = Run(killed, load(killed), connect("cpu"))
     for _ in range(3):
         run.advance()
     save_atomically({"config": killed.fingerprint(), **run.state()}, killed.output / "checkpoint.pt")
@@ -190,6 +191,54 @@ def test_a_killed_process_goes_on(small_run):
     found = torch.load(out / "epoch3.pt", weights_only=True)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert (out / "leaf_lite0.test.safetensors").exists() and not list(out.glob("*.tmp"))
+
+
+def assert_alike(found, expected, initial):
+    """Two runs ended alike: much nearer to each other than to where they began."""
+    for name, value in expected.items():
+        # As a whole: Adam makes full steps also where a gradient is nothing but rounding.
+        apart, moved = (found[name] - value).float().norm(), (value - initial[name]).float().norm()
+        assert apart <= 1e-5 + 0.05 * moved, name
+
+
+@pytest.mark.parametrize("passes", [2, 5])
+def test_passes_give_the_same_gradients(small_run, passes):
+    config = read_config(small_run)
+    data = load(config)
+    gradients = []
+    for number in (1, passes):
+        run = Run(replace(config, passes=number), data, connect("cpu"))
+        losses = run.losses()
+        run.spread.backward(torch.stack(list(losses.values())).sum())
+        gradients.append({name: p.grad for name, p in run.student.named_parameters() if p.requires_grad})
+    whole, parts = gradients
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=1e-4 * float(value.abs().max()), msg=name)
+    assert any(name.startswith("backbone") and value.abs().max() > 0 for name, value in whole.items())
+
+
+def test_a_run_may_go_on_with_other_passes(small_run):
+    config = replace(read_config(small_run), epochs=1)
+    quietly(config)
+    assert read_checkpoint(replace(config, passes=3)) is not None
+
+
+def test_two_processes_end_as_one(small_run):
+    """Nine images a step on two processes: shares of five and four."""
+    pytest.importorskip("accelerate")
+    config = read_config(small_run)
+    expected = quietly(replace(config, output=small_run.parent / "one")).state_dict()
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines"]
+    launch += ["1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "leafiqa", "distill", str(small_run)]
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1].endswith("leaf_lite0.test.safetensors")  # once, by the first process
+    assert len(done.stdout.splitlines()) == 1
+    found = torch.load(config.output / "epoch3.pt", weights_only=True)
+    assert_alike(found, expected, begin(config).student.state_dict())
+    alone = np.genfromtxt(small_run.parent / "one" / "losses.csv", delimiter=",", names=True)
+    shared = np.genfromtxt(config.output / "losses.csv", delimiter=",", names=True)
+    assert shared["point"] == pytest.approx(alone["point"], rel=1e-3)
 
 
 def test_export_is_loaded_by_create_metric(small_run, tmp_path):

@@ -24,12 +24,17 @@ def distill(config: Path) -> None:
     from leafiqa.distill.config import read_config
     from leafiqa.distill.curves import plot_curves
     from leafiqa.distill.export import export, student_name
+    from leafiqa.distill.processes import connect
     from leafiqa.distill.train import train
 
     settings = read_config(config)
     name = student_name(settings)
+    processes = connect(settings.device)
+    if processes.rank:
+        train(settings, processes, lambda line: None, lambda step, total: None)
+        return
     with _progress() as progress:
-        train(settings, lambda line: click.echo(line, err=True), progress)
+        train(settings, processes, lambda line: click.echo(line, err=True), progress)
     card = export(settings, settings.output / f"epoch{settings.epochs}.pt", settings.output)
     plot_curves(settings.output / "losses.csv", settings.output / "losses.png")
     click.echo(f"weights {card.short_hash}; score with: leafiqa score --metric FILE PATH...", err=True)

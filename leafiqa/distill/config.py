@@ -15,6 +15,10 @@ else:
     import tomli as tomllib
 
 
+# Fields that do not decide what a run ends with.
+_NOT_OUTCOME = ("output", "card", "device", "passes")
+
+
 @dataclass(frozen=True)
 class Source:
     """One folder of images with a teacher's evidence on them.
@@ -56,6 +60,7 @@ class Config:
         crop: side of the random crop that the student trains on.
         epochs: passes over the evidence.
         batch: images with evidence in a step; ladders and null images come on top.
+        passes: parts that a step's images are computed in, for less memory; the outcome is the same, to rounding.
         pairs: pairs that the teacher compared in a step, two pictures each, where the evidence has comparisons.
         ladders: severity ladders in a step, three pictures each.
         freeze: leading blocks of the backbone that keep their weights (the stem too); 0 trains all.
@@ -74,7 +79,7 @@ class Config:
         seed: seeds everything random.
         bf16: run the student in bfloat16 autocast; faster on GPUs and on CPUs with bfloat16 instructions, slower on
             others.
-        device: "auto" (CUDA where there is one), "cpu", "cuda", ...
+        device: "auto" (CUDA where there is one), "cpu", "cuda", ...; of several processes each takes a GPU of its own.
         card: words of the model card that only a person knows: `name`, `description`, `teacher`, `licences`, ...
     """
 
@@ -90,6 +95,7 @@ class Config:
     crop: int = 288
     epochs: int = 4
     batch: int = 16
+    passes: int = 1
     pairs: int = 4
     ladders: int = 1
     freeze: int = 2
@@ -111,7 +117,7 @@ class Config:
 
     def fingerprint(self) -> dict[str, str]:
         """Return what decides the run's outcome, as text by field; a checkpoint goes on only under the same."""
-        return {f.name: repr(getattr(self, f.name)) for f in fields(self) if f.name not in ("output", "card", "device")}
+        return {f.name: repr(getattr(self, f.name)) for f in fields(self) if f.name not in _NOT_OUTCOME}
 
 
 def read_config(path: Path) -> Config:
@@ -165,7 +171,7 @@ def _check(config: Config, where: str) -> None:
             raise EvidenceError(f"config {where}: {f.name} must be a {kind.__name__}, got {value!r}")
     if not config.sources:
         raise EvidenceError(f"config {where}: there must be at least one [[sources]] entry")
-    least = {"area": 32, "look": 32, "crop": 32, "epochs": 1, "batch": 2, "warmup": 1, "sigma": 1e-3}
+    least = {"area": 32, "look": 32, "crop": 32, "epochs": 1, "batch": 2, "passes": 1, "warmup": 1, "sigma": 1e-3}
     weights = "point_weight pair_weight ladder_weight null_weight"
     for name in f"experts pairs ladders freeze lr head_lr weight_decay {weights}".split():
         least[name] = 0

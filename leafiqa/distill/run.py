@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leafiqa.api import pick_device
 from leafiqa.distill.config import Config
 from leafiqa.distill.crops import crops, ladder_crops
 from leafiqa.distill.data import TrainingData
@@ -17,6 +16,8 @@ from leafiqa.distill.folding import fold_batch_norm
 from leafiqa.distill.initial import begin, freeze, gate_is_new
 from leafiqa.distill.losses.fidelity import fidelity_loss, preference
 from leafiqa.distill.losses.point import point_loss
+from leafiqa.distill.processes import Processes
+from leafiqa.distill.spread import Spread
 
 # Preference for a milder step over one that is 1, 2, ... levels stronger, in standard deviations.
 _LADDER_STEP = 0.8
@@ -30,8 +31,11 @@ _PROBE_STEPS = 150
 class Run:
     """The state of a run: all that a checkpoint holds."""
 
-    def __init__(self, config: Config, data: TrainingData, state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, config: Config, data: TrainingData, processes: Processes, state: dict[str, Any] | None = None
+    ) -> None:
         self.config, self.data = config, data
+        self.device = processes.device
         torch.manual_seed(config.seed)
         # A resumed run takes its weights from the checkpoint, whatever has become of the initial ones.
         start = begin(config, weights=state is None)
@@ -42,14 +46,17 @@ class Run:
         if state is None and not start.knows:
             self._probe()
         freeze(self.student, config.freeze)
-        self.device = pick_device(config.device)
         self.student.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        processes.same(self.student.parameters())
+        processes.same((self.student.feature_mean, self.student.feature_std))
         self.average = copy.deepcopy(self.student).eval()
         self.student.train()
         fold_batch_norm(self.student.backbone, torch.zeros(1, 3, config.crop, config.crop, device=self.device))
+        learning = [p for p in self.student.backbone.parameters() if p.requires_grad]
+        self.spread = Spread(self._see, learning, config.passes, processes)
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": [p for p in self.student.backbone.parameters() if p.requires_grad], "lr": config.lr},
+                {"params": learning, "lr": config.lr},
                 {"params": self._head_parameters(), "lr": config.head_lr},
             ],
             weight_decay=config.weight_decay,
@@ -65,6 +72,10 @@ class Run:
         self.recent: dict[str, float] = {}
         if state is not None:
             self._restore(state)
+
+    def _see(self, pixels: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            return self.student.features(pixels)
 
     def _head_parameters(self) -> list[torch.nn.Parameter]:
         residual = self.student.residual
@@ -138,9 +149,8 @@ class Run:
         """Return the losses of this step's batch."""
         config, data = self.config, self.data
         chosen, compared, ladder_levels, pixels = self.batch()
-        pixels = pixels.to(self.device, memory_format=torch.channels_last)
+        standard = self.student.standardise(self.spread.features(pixels))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
-            standard = self.student.standardise(self.student.features(pixels))
             logits = self.student.read(standard)
         # The student's share of the work is done; a few dozen scores are compared on the CPU, where the evidence is.
         scores = logits.float().sigmoid().cpu()
@@ -201,7 +211,7 @@ class Run:
         }
         total = torch.stack([factors[name] * value for name, value in losses.items()]).sum()
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        self.spread.backward(total)
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 2.0)
         self.optimizer.step()
         self.step += 1

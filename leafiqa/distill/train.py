@@ -16,6 +16,7 @@ import torch
 
 from leafiqa.distill.config import Config
 from leafiqa.distill.data import load
+from leafiqa.distill.processes import Processes
 from leafiqa.distill.run import Run
 from leafiqa.errors import EvidenceError
 from leafiqa.model.student import Student
@@ -53,11 +54,16 @@ def read_checkpoint(config: Config) -> dict[str, Any] | None:
     return state
 
 
-def train(config: Config, log: Callable[[str], None], progress: Callable[[int, int], None]) -> Student:
+def train(
+    config: Config, processes: Processes, log: Callable[[str], None], progress: Callable[[int, int], None]
+) -> Student:
     """Run, or go on with, a distillation and return the averaged student in eval mode.
+
+    Each process reads all images and computes a share of each step; the first one writes the files.
 
     Args:
         config: what to do.
+        processes: those that share the run; they see one file system.
         log: takes lines for the reader.
         progress: called with the step reached and the number of steps.
 
@@ -75,16 +81,20 @@ def train(config: Config, log: Callable[[str], None], progress: Callable[[int, i
     for kind, problems in (("images that cannot be used", data.unreadable), ("lines of evidence", data.skipped)):
         if problems:
             log(f"left out {len(problems)} {kind}, such as {problems[0]}")
-    run = Run(config, data, state)
+    run = Run(config, data, processes, state)
     if run.step:
         log(f"going on from step {run.step} of {run.total}")
     curves, checkpoint = config.output / "losses.csv", config.output / "checkpoint.pt"
-    _forget_after(curves, run.step)
+    writes = processes.rank == 0
+    if writes:
+        _forget_after(curves, run.step)
     saved = time.monotonic()
     progress(run.step, run.total)
     while run.step < run.total:
         run.advance()
         progress(run.step, run.total)
+        if not writes:
+            continue
         if run.step % _LOG_STEPS == 0 or run.step == run.total:
             _append(curves, {"step": run.step, **{name: round(value, 6) for name, value in run.recent.items()}})
         if run.step % run.steps_per_epoch == 0:
@@ -92,6 +102,7 @@ def train(config: Config, log: Callable[[str], None], progress: Callable[[int, i
         if time.monotonic() - saved > _CHECKPOINT_SECONDS or run.step == run.total:
             save_atomically({"config": config.fingerprint(), **run.state()}, checkpoint)
             saved = time.monotonic()
+    processes.wait()
     return run.average
 
 
