@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -12,14 +13,19 @@ from scipy.special import expit
 
 import leafiqa
 from leafiqa.calibrate.calibrate import calibrate, check_labels, fold_in, label_weights, pick_range
-from leafiqa.calibrate.choose import Choice, choose, expected, folds, held_out
+from leafiqa.calibrate.choose import Choice, Labels, choose, expected, folds, held_out
 from leafiqa.calibrate.fit import Fit, fit_head, fit_scale
+from leafiqa.calibrate.full import fine_tune, look_at, predict
 from leafiqa.cli.main import cli
 from leafiqa.errors import CalibrationError
 from leafiqa.evaluate.agreement import spearman
-from leafiqa.evaluate.table import Labelled, MosTable
+from leafiqa.evaluate.table import Labelled, MosTable, read_mos
 from leafiqa.model.student import Student
 from tests.conftest import make_picture
+
+
+def as_labels(logits, features, targets, weights, groups=None):
+    return Labels(logits, features, targets, weights, np.arange(len(targets)).astype(str) if groups is None else groups)
 
 
 def planted(n, width=40, residual=0.0, noise=0.0, seed=0):
@@ -60,29 +66,26 @@ def test_head_finds_what_the_logit_lacks_and_shrinks_to_the_scale():
 
 def test_choice_prefers_the_simple_rung_unless_the_other_is_better():
     for n in (10, 60, 200):
-        data = planted(n, noise=0.08, seed=n)
-        assert choose(*data, np.arange(n).astype(str)).rung == "scale"
-    data = planted(200, residual=0.5, noise=0.05)
-    choice = choose(*data, np.arange(200).astype(str))
-    assert choice.rung == "head"
-    assert choose(*data, np.arange(200).astype(str), ("scale",)).rung == "scale"
+        assert choose(as_labels(*planted(n, noise=0.08, seed=n))).rung == "scale"
+    labels = as_labels(*planted(200, residual=0.5, noise=0.05))
+    assert choose(labels).rung == "head"
+    assert choose(labels, ("scale",)).rung == "scale"
 
 
 def test_expected_accuracy_is_about_what_new_images_show():
     promised, shown, n = [], [], 300
-    groups = np.arange(n).astype(str)
     for seed in range(4):
         logits, features, targets, weights = planted(2300, residual=0.4, noise=0.1, seed=seed)
-        data = (logits[:n], features[:n], targets[:n], weights[:n])
-        promised.append(spearman(expected(*data, groups), targets[:n]))
-        fit = choose(*data, groups).fit(*data)
+        labels = as_labels(logits[:n], features[:n], targets[:n], weights[:n])
+        promised.append(spearman(expected(labels), targets[:n]))
+        fit = choose(labels).fit(labels)
         shown.append(spearman(fit.predict(logits[n:], features[n:]), targets[n:]))
     # A little careful, since the held-out fits see fewer labels.
     assert -0.05 < np.mean(promised) - np.mean(shown) < 0.02
     # Features that are noise promise nothing, whatever they fit.
     rng = np.random.default_rng(3)
     unknowable = rng.uniform(size=n)
-    nothing = expected(rng.normal(size=n), features[:n], unknowable, weights[:n], groups)
+    nothing = expected(as_labels(rng.normal(size=n), features[:n], unknowable, weights[:n]))
     assert abs(spearman(nothing, unknowable)) < 0.2
 
 
@@ -92,7 +95,7 @@ def test_folds_keep_groups_together_and_are_even():
     assert all(len(set(fold[groups == group])) == 1 for group in set(groups))
     assert np.bincount(fold).tolist() == [12] * 5
     assert len(set(folds(np.array(["a"] * 5 + ["b"] * 5), 5, 0))) == 2
-    predicted = held_out(Choice("scale"), *planted(60), fold)
+    predicted = held_out(Choice("scale"), as_labels(*planted(60)), fold)
     assert len(predicted) == 60 and np.isfinite(predicted).all()
 
 
@@ -217,3 +220,42 @@ def test_refusal_on_the_command_line(labelled, tmp_path):
     assert isinstance(outcome.exception, CalibrationError) and not (tmp_path / "x.y.safetensors").exists()
     outcome = CliRunner().invoke(cli, [*arguments[:-1], str(tmp_path)])
     assert outcome.exit_code == 2 and "is a folder" in outcome.output
+
+
+def test_fine_tuning_learns_labels_that_the_features_do_not_hold(labelled, metric):
+    """What the labels say is learned, and nothing but the copy changes."""
+    paths = [labelled / f"{i}.png" for i in range(16)]
+    images = look_at(metric, paths)
+    assert images[0].dtype == torch.uint8 and images[0].shape[0] == 3
+    small = [image[:, :64, :64] if i % 2 else image[:, :64, :96] for i, image in enumerate(images)]  # two shapes
+    targets = np.linspace(0.1, 0.9, 16)  # against the noise
+    before, state = predict(metric.student, small), torch.get_rng_state()
+    counted = []
+    tuned = fine_tune(metric.student, small, targets, np.ones(16), advance=counted.append)
+    after = predict(tuned, small)
+    assert sum(counted) == 6 * 16 and torch.equal(torch.get_rng_state(), state)
+    assert np.abs(after - targets).mean() < np.abs(before - targets).mean()
+    assert spearman(after, targets) > spearman(before, targets)
+    assert predict(metric.student, small) == pytest.approx(before, abs=1e-6)
+    assert not tuned.training and not any(p.requires_grad for p in tuned.parameters())
+    again = predict(fine_tune(metric.student, small, targets, np.ones(16)), small)
+    assert again == pytest.approx(after, abs=1e-4)
+
+
+@pytest.mark.parametrize(("better", "rung"), [(True, "full"), (False, "scale")])
+def test_full_is_taken_only_if_it_is_clearly_better(labelled, metric, monkeypatch, better, rung):
+    module = sys.modules["leafiqa.calibrate.calibrate"]
+    monkeypatch.setattr(module, "FULL_LEAST", 30)
+    monkeypatch.setattr(module, "look_at", lambda metric, paths: list(paths))
+    monkeypatch.setattr(module, "fine_tune", lambda student, *rest: student)
+    with (labelled / "mos.csv").open() as file:
+        mos = {labelled / row["image"]: float(row["mos"]) for row in csv.DictReader(file)}
+    guess = (lambda path: (mos[path] - 0.6) / 4.8) if better else (lambda path: 0.5)
+    monkeypatch.setattr(module, "predict", lambda student, paths: np.array([guess(path) for path in paths]))
+    result = calibrate(metric, read_mos(labelled / "mos.csv"), rungs=("scale",), full=True)
+    assert result.choice.rung == rung
+    assert (result.expected.srcc > 0.999) == better
+    assert "decided whether to fine-tune" in result.expected_by
+    monkeypatch.setattr(module, "FULL_LEAST", 31)
+    result = calibrate(metric, read_mos(labelled / "mos.csv"), rungs=("scale",), full=True)
+    assert result.choice.rung == "scale" and "fine-tuning needs at least 31 labels" in result.problems[-1]

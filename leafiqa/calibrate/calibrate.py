@@ -14,9 +14,10 @@ import torch
 from scipy.stats import spearmanr
 
 import leafiqa
-from leafiqa.calibrate.choose import Choice, choose, expected
+from leafiqa.calibrate.choose import Choice, Labels, choose, clearly_better, expected, folds
 from leafiqa.calibrate.features import see
 from leafiqa.calibrate.fit import Array, Fit
+from leafiqa.calibrate.full import EPOCHS, FULL_LEAST, fine_tune, look_at, predict
 from leafiqa.errors import CalibrationError
 from leafiqa.evaluate.agreement import Agreement, agreement
 from leafiqa.evaluate.table import MosTable
@@ -28,6 +29,7 @@ from leafiqa.model.student import Student
 
 LEAST_LABELS = 10
 RUNGS = ("scale", "head")
+_FULL_FOLDS = 3
 # How far beyond the labels' own span the scale reaches where the user does not name its ends.
 _MARGIN = 0.1
 
@@ -41,7 +43,8 @@ class Calibration:
         score_range: ends of the human scale.
         choice: the rung.
         labels: number of labels used.
-        expected: held-out agreement with the labels, by nested cross-validation.
+        expected: held-out agreement with the labels, by cross-validation.
+        expected_by: how that was found.
         problems: labels left out, and why.
     """
 
@@ -50,6 +53,7 @@ class Calibration:
     choice: Choice
     labels: int
     expected: Agreement
+    expected_by: str
     problems: list[str]
 
 
@@ -112,8 +116,10 @@ def calibrate(
     *,
     score_range: tuple[float, float] | None = None,
     rungs: tuple[str, ...] = RUNGS,
+    full: bool = False,
     seed: int = 0,
     advance: Callable[[], None] = lambda: None,
+    tuning: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
     """Calibrate a metric on human scores.
 
@@ -123,8 +129,10 @@ def calibrate(
         score_range: ends of the human scale, such as (1, 5); None means the table's scale where it is known, else the
             labels' span widened by a tenth.
         rungs: rungs to choose among, of `RUNGS`.
-        seed: seeds the cross-validation.
+        full: also try to fine-tune the whole student, from `FULL_LEAST` labels on; takes that many times longer.
+        seed: seeds the cross-validation and the fine-tuning.
         advance: called once for each image that is done.
+        tuning: called with the number of images that fine-tuning has taken, and with how many it will take.
 
     Raises:
         CalibrationError: the labels cannot support it; the message says why.
@@ -139,17 +147,64 @@ def calibrate(
     targets = (mos - low) / (high - low)
     weights = label_weights([row.spread for row in kept])
     groups = np.array([row.group or f"image {row.image}" for row in kept])
-    data = (seen.logits, seen.features, targets, weights)
-    predicted = expected(*data, groups, rungs, seed)
-    choice = choose(*data, groups, rungs, seed)
+    labels = Labels(seen.logits, seen.features, targets, weights, groups)
+    predicted = expected(labels, rungs, seed)
+    choice = choose(labels, rungs, seed)
+    student, by = fold_in(metric.student, choice.fit(labels)), "nested group-aware cross-validation on the labels"
+    if full:
+        if len(labels) < FULL_LEAST:
+            problems.append(f"fine-tuning needs at least {FULL_LEAST} labels, got {len(labels)}: left out")
+        else:
+            images = look_at(metric, [row.path for row in kept])
+            tuned, tuned_predicted = _try_full(metric, labels, images, rungs, seed, tuning)
+            by = "group-aware cross-validation on the labels, which also decided whether to fine-tune"
+            if tuned is not None:
+                student, predicted, choice = tuned, tuned_predicted, Choice("full", choice.ridge)
+            else:
+                predicted = tuned_predicted
     return Calibration(
-        student=fold_in(metric.student, choice.fit(*data)),
+        student=student,
         score_range=(low, high),
         choice=choice,
         labels=len(kept),
         expected=agreement(low + (high - low) * predicted, mos, seed=seed),
+        expected_by=by,
         problems=problems,
     )
+
+
+def _try_full(
+    metric: Metric,
+    labels: Labels,
+    images: list[torch.Tensor],
+    rungs: tuple[str, ...],
+    seed: int,
+    tuning: Callable[[int, int], None],
+) -> tuple[Student | None, Array]:
+    """Return the fine-tuned student, None if it is not clearly better, and held-out predictions of what is chosen."""
+    fold = folds(labels.groups, _FULL_FOLDS, seed + 2)
+    held_out = {"simple": np.empty(len(labels)), "full": np.empty(len(labels))}
+    # The training of each fold, and once more on all labels.
+    total, done = EPOCHS * len(labels) * _FULL_FOLDS, 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        tuning(done, total)
+
+    def tune(part: Labels, seen: list[torch.Tensor]) -> tuple[Student, Fit]:
+        fit = choose(part, rungs, seed).fit(part)
+        return fine_tune(fold_in(metric.student, fit), seen, part.targets, part.weights, seed, advance), fit
+
+    for number in np.unique(fold):
+        out = fold == number
+        student, fit = tune(labels.part(~out), [images[i] for i in np.flatnonzero(~out)])
+        held_out["simple"][out] = fit.predict(labels.logits[out], labels.features[out])
+        held_out["full"][out] = predict(student, [images[i] for i in np.flatnonzero(out)])
+    errors = {name: labels.weights * (values - labels.targets) ** 2 for name, values in held_out.items()}
+    if not clearly_better(errors["full"], errors["simple"]):
+        return None, held_out["simple"]
+    return tune(labels, images)[0], held_out["full"]
 
 
 def fold_in(student: Student, fit: Fit) -> Student:
@@ -196,7 +251,7 @@ def save_calibrated(
             "labels": calibration.labels,
             "data": data,
             "expected": {key: measured[key] for key in ("n", "srcc", "srcc_interval", "plcc", "plcc_interval", "rmse")},
-            "expected_by": "nested group-aware cross-validation on the labels",
+            "expected_by": calibration.expected_by,
         },
     }
     before = base.training.get("label_budget")

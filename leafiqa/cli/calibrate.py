@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from leafiqa.cli.progress import progress
+from leafiqa.cli.progress import progress, steps
 
 
 @click.command()
@@ -47,6 +49,7 @@ from leafiqa.cli.progress import progress
     multiple=True,
     help="Allow only this rung.  [default: choose]",
 )
+@click.option("--full", is_flag=True, help="Also try to fine-tune the whole student: minutes on a GPU, longer without.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds the cross-validation.")
 def calibrate(
@@ -59,13 +62,14 @@ def calibrate(
     split: str | None,
     score_range: tuple[float, float] | None,
     rungs: tuple[str, ...],
+    full: bool,
     device: str,
     seed: int,
 ) -> None:
     """Calibrate a metric on as few as ten labelled images.
 
-    Chooses by cross-validation between refitting the scale alone and refitting the head, and says what accuracy to
-    expect on other images like these.
+    Chooses by cross-validation between refitting the scale alone, refitting the head and, with --full, fine-tuning the
+    whole student, and says what accuracy to expect on other images like these.
     """
     import leafiqa
     from leafiqa.calibrate.calibrate import RUNGS, save_calibrated
@@ -79,8 +83,27 @@ def calibrate(
     warnings.simplefilter("ignore")
     labelled = read_labels(table, images=images, image_column=image_column, mos_column=mos_column, split=split)
     metric = leafiqa.create_metric(weights=name, device=device)
-    with progress(len(labelled.rows), "looking") as advance:
-        result = run(metric, labelled, score_range=score_range, rungs=rungs or RUNGS, seed=seed, advance=advance)
+    with contextlib.ExitStack() as shown:
+        bar: Callable[[int, int], None] | None = None
+
+        def tuning(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:  # one bar at a time
+                shown.close()
+                bar = shown.enter_context(steps("fine-tuning"))
+            bar(done, total)
+
+        advance = shown.enter_context(progress(len(labelled.rows), "looking"))
+        result = run(
+            metric,
+            labelled,
+            score_range=score_range,
+            rungs=rungs or RUNGS,
+            full=full,
+            seed=seed,
+            advance=advance,
+            tuning=tuning,
+        )
     for problem in result.problems:
         click.echo(f"leafiqa: {problem}", err=True)
     card = save_calibrated(result, metric.card, output.name, output.parent, data=table.name)
@@ -92,7 +115,7 @@ def calibrate(
     click.echo(
         f"expect     SRCC {measured.srcc:.3f} [{measured.srcc_interval[0]:.3f}, {measured.srcc_interval[1]:.3f}], "
         f"PLCC {measured.plcc:.3f} [{measured.plcc_interval[0]:.3f}, {measured.plcc_interval[1]:.3f}], "
-        f"RMSE {measured.rmse:.3g} on other images like these (nested cross-validation)"
+        f"RMSE {measured.rmse:.3g} on other images like these (cross-validation)"
     )
     if not measured.srcc_interval[0] > 0:
         click.echo(

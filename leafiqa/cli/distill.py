@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-_LINE_SECONDS = 30
+from leafiqa.cli.progress import steps
 
 
 @click.command()
@@ -33,36 +29,9 @@ def distill(config: Path) -> None:
     if processes.rank:
         train(settings, processes, lambda line: None, lambda step, total: None)
         return
-    with _progress() as progress:
+    with steps("distilling") as progress:
         train(settings, processes, lambda line: click.echo(line, err=True), progress)
     card = export(settings, settings.output / f"epoch{settings.epochs}.pt", settings.output)
     plot_curves(settings.output / "losses.csv", settings.output / "losses.png")
     click.echo(f"weights {card.short_hash}; score with: leafiqa score --metric FILE PATH...", err=True)
     click.echo(settings.output / f"{name}.safetensors")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show steps and time left: a bar on a terminal, else a line now and then."""
-    if not sys.stderr.isatty():
-        began, first, told = time.monotonic(), -1, time.monotonic()
-
-        def line(step: int, total: int) -> None:
-            nonlocal began, first, told
-            if first < 0:
-                first, began = step, time.monotonic()
-            elif time.monotonic() - told > _LINE_SECONDS or step == total:
-                told = time.monotonic()
-                left = (total - step) * (told - began) / (step - first)
-                click.echo(f"step {step} of {total}, {left / 60:.0f} min left", err=True)
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("distilling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Long steps: the speed of the last ten minutes tells the time left, not that of the last half minute.
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda step, total: bar.update(task, completed=step, total=total)

@@ -1,15 +1,20 @@
-"""The progress bar of every long command: on stderr, and only where that is a terminal."""
+"""The progress bars of every long command, on stderr."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+
+import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+
+_LINE_SECONDS = 30
 
 
 class Bar:
@@ -42,7 +47,7 @@ class Bar:
 
 @contextlib.contextmanager
 def progress(total: int, what: str, unit: str = "images") -> Iterator[Bar]:
-    """Show a bar with count, rate and time left.
+    """Show a bar with count, rate and time left, where stderr is a terminal.
 
     Args:
         total: how many steps there are.
@@ -64,3 +69,37 @@ def progress(total: int, what: str, unit: str = "images") -> Iterator[Bar]:
         console=Console(stderr=True),
     ) as shown:
         yield Bar(shown, shown.add_task(what, total=total, rate=""), unit)
+
+
+@contextlib.contextmanager
+def steps(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show steps and time left of something long: a bar on a terminal, else a line now and then.
+
+    Args:
+        what: the word before the bar, such as "distilling".
+
+    Yields:
+        What to call with the steps done and how many there are.
+    """
+    if not sys.stderr.isatty():
+        began, first, told = time.monotonic(), -1, time.monotonic()
+
+        def line(step: int, total: int) -> None:
+            nonlocal began, first, told
+            if first < 0:
+                first, began = step, time.monotonic()
+            elif time.monotonic() - told > _LINE_SECONDS or step == total:
+                told = time.monotonic()
+                left = (total - step) * (told - began) / (step - first)
+                click.echo(f"step {step} of {total}, {left / 60:.0f} min left", err=True)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Long steps: the speed of the last ten minutes tells the time left, not that of the last half minute.
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda step, total: bar.update(task, completed=step, total=total)

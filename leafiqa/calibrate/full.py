@@ -1,0 +1,134 @@
+"""The rung `full`: after the head has been fitted, all of the student learns from the labels, carefully.
+
+Linear probing first, then fine-tuning (Kumar et al., ICLR 2022): a head that fits already sends no large gradients into
+the backbone. The losses are the recipe's, with human scores in the teacher's place: point-wise, and pair-wise on all
+pairs of a batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leafiqa.calibrate.fit import Array
+from leafiqa.distill.losses.fidelity import fidelity_loss, preference
+from leafiqa.distill.losses.point import point_loss
+from leafiqa.images.inputs import to_tensor
+from leafiqa.metric import Metric
+from leafiqa.model.student import Student
+
+# Fewer labels than this teach a network of millions of weights nothing but themselves.
+FULL_LEAST = 100
+EPOCHS = 6
+_BATCH = 16
+_LR = 3e-5
+_HEAD_LR = 1e-4
+_WEIGHT_DECAY = 0.02
+_SIGMA = 0.1
+_EMA = 0.99
+
+
+def look_at(metric: Metric, paths: Sequence[Path]) -> list[Tensor]:
+    """Return each image as the student looks at it, `(3, h, w)` uint8 on the CPU."""
+
+    def look(path: Path) -> Tensor:
+        image, _ = metric.look(to_tensor(path)[0])
+        return (image[0] * 255).round().to(torch.uint8).cpu()
+
+    with torch.no_grad(), ThreadPoolExecutor(2) as pool:
+        return list(pool.map(look, paths))
+
+
+def fine_tune(
+    student: Student,
+    images: Sequence[Tensor],
+    targets: Array,
+    weights: Array,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Student:
+    """Return a copy of a student, fine-tuned on human scores.
+
+    Args:
+        student: where to begin: its head fitted to the labels already.
+        images: `(3, h, w)` uint8 each.
+        targets: `(n,)` human scores brought to [0, 1].
+        weights: `(n,)` how far each can be trusted, with mean one.
+        seed: decides order, flips and dropout; the caller's random state is left alone.
+        advance: called with the number of images after each step.
+    """
+    device = student.feature_mean.device
+    tuned = copy.deepcopy(student).float().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    tuned.requires_grad_(True)
+    average = copy.deepcopy(tuned).eval()
+    head = [p for name, p in tuned.named_parameters() if not name.startswith("backbone.")]
+    optimizer = torch.optim.AdamW(
+        [{"params": list(tuned.backbone.parameters()), "lr": _LR}, {"params": head, "lr": _HEAD_LR}],
+        weight_decay=_WEIGHT_DECAY,
+    )
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    goal, trust = torch.tensor(targets).float().to(device), torch.tensor(weights).float().to(device)
+    per_epoch = max(1, math.ceil(len(images) / _BATCH))
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.enable_grad():
+        torch.manual_seed(seed)
+        for step in range(EPOCHS * per_epoch):
+            if step % per_epoch == 0:
+                order = torch.randperm(len(images))
+            chosen = order[step % per_epoch :: per_epoch]
+            for group, peak in zip(optimizer.param_groups, peaks):
+                warm = min(1.0, (step + 1) / per_epoch)
+                group["lr"] = peak * warm * 0.5 * (1 + math.cos(math.pi * step / (EPOCHS * per_epoch)))
+            scores = _logits(tuned, images, chosen.tolist()).sigmoid()
+            loss = _loss(scores, goal[chosen], trust[chosen])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(tuned.parameters(), 2.0)
+            optimizer.step()
+            decay = min(_EMA, (step + 1) / (step + 10))
+            with torch.no_grad():
+                for slow, fast in zip(average.parameters(), tuned.parameters()):
+                    slow.lerp_(fast, 1 - decay)
+            advance(len(chosen))
+    return average.requires_grad_(False)
+
+
+def _loss(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    first, second = torch.triu_indices(len(scores), len(scores), offset=1, device=scores.device)
+    pairs = fidelity_loss(
+        scores[first] - scores[second],
+        preference(targets[first] - targets[second], _SIGMA),
+        weights[first] * weights[second],
+        _SIGMA,
+    )
+    return point_loss(scores, targets, weights) + pairs
+
+
+def _logits(student: Student, images: Sequence[Tensor], chosen: list[int]) -> Tensor:
+    """Return logits of some images, each flipped or not; images of one shape go through the student together."""
+    flips = torch.rand(len(chosen)) < 0.5
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for place, number in enumerate(chosen):
+        by_shape.setdefault(tuple(images[number].shape), []).append(place)
+    places, parts = [], []
+    for members in by_shape.values():
+        pixels = torch.stack([images[chosen[i]].flip(-1) if flips[i] else images[chosen[i]] for i in members])
+        pixels = pixels.to(student.feature_mean.device, memory_format=torch.channels_last).float() / 255
+        parts.append(student(pixels))
+        places += members
+    return torch.cat(parts)[torch.tensor(places).argsort()]
+
+
+@torch.no_grad()
+def predict(student: Student, images: Sequence[Tensor]) -> Array:
+    """Return a student's scores in [0, 1], `(n,)`, of images as `look_at` returns them."""
+    device = student.feature_mean.device
+    scores = [student(image[None].to(device).float() / 255).sigmoid().item() for image in images]
+    return np.array(scores)
