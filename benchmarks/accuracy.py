@@ -16,12 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import bootstrap, kendalltau, pearsonr, spearmanr
+from scipy.stats import kendalltau
 
 import leafiqa
 from leafiqa.api import resolve
 from leafiqa.distill.data import pristine_paths
 from leafiqa.distill.degradations import DEGRADATIONS, LEVELS, ladder, null_image
+from leafiqa.evaluate.agreement import agreement as measure
 from leafiqa.images.decode import decode
 from leafiqa.metric import Metric
 
@@ -34,20 +35,16 @@ def agreement(metric: Metric, dataset: str, split: str = "val") -> dict:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
     scores = metric(DATA / dataset / row["image"] for row in rows).cpu().double().numpy()
     mos = np.array([float(row["mos"]) for row in rows])
-    result: dict = {"dataset": dataset, "split": split, "n": len(rows)}
-    for name, function in (("srcc", spearmanr), ("plcc", pearsonr)):
-        interval = bootstrap(
-            (scores, mos),
-            lambda a, b, f=function: f(a, b).statistic,
-            paired=True,
-            vectorized=False,
-            n_resamples=2000,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        ).confidence_interval
-        result[name] = round(float(function(scores, mos).statistic), 4)
-        result[f"{name}_interval"] = [round(float(interval.low), 4), round(float(interval.high), 4)]
-    return result
+    found = measure(scores, mos, draws=2000, seed=0)
+    return {
+        "dataset": dataset,
+        "split": split,
+        "n": found.n,
+        "srcc": round(found.srcc, 4),
+        "srcc_interval": [round(end, 4) for end in found.srcc_interval],
+        "plcc": round(found.plcc, 4),
+        "plcc_interval": [round(end, 4) for end in found.plcc_interval],
+    }
 
 
 def ladders(metric: Metric) -> dict:

@@ -1,44 +1,102 @@
-"""What the teacher's evidence is worth, measured against human scores on `val` only.
+"""What the teacher's evidence and its reliability are worth, measured against human scores on `val` only.
 
-    python benchmarks/evidence.py
+    python -m benchmarks.evidence --json benchmarks/results/evidence.json
 
-Prints, for each set: the correlation of the teacher's scores with MOS, its error by stated confidence, and how often
-its rankings differ from its own scores. Needs ../shared/data and ../shared/teacher (or LEAFIQA_DATA, LEAFIQA_TEACHER).
+For each set: the correlation of the teacher's scores with MOS; by decile of reliability the error of its scores, how
+often its decisions between two images agree with MOS, and the same for the pairs out of its rankings. Needs
+../shared/data and ../shared/teacher (or LEAFIQA_DATA, LEAFIQA_TEACHER).
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
+import json
 import os
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import norm, spearmanr
 
 from benchmarks.accuracy import DATA
+from leafiqa.evaluate.agreement import agreement
 from leafiqa.evidence.files import read_evidence
+from leafiqa.evidence.reliability import SIGMA, preferences, targets
 
 TEACHER = Path(os.environ.get("LEAFIQA_TEACHER", DATA.parent / "teacher"))
+_DECILES = 10
+
+
+def by_decile(reliability: np.ndarray, value: np.ndarray) -> list[dict]:
+    """Return the mean of a value in each tenth of the cases, least reliable first; ties in reliability by chance."""
+    order = np.lexsort((np.random.default_rng(0).random(len(value)), reliability))
+    return [
+        {
+            "n": len(part),
+            "reliability": round(float(reliability[part].mean()), 3),
+            "mean": round(float(value[part].mean()), 3),
+        }
+        for part in np.array_split(order, _DECILES)
+    ]
+
+
+def measure(dataset: str) -> dict:
+    """Return the figures of one set."""
+    with (DATA / dataset / "mos.csv").open(newline="", encoding="utf-8") as file:
+        mos = {f"{dataset}/{r['image']}": float(r["mos"]) for r in csv.DictReader(file) if r["split"] == "val"}
+    evidence = read_evidence([TEACHER / f"{dataset}.jsonl"], keep=set(mos))
+    known = targets(evidence)
+    names = sorted(known)
+    score, reliability = (np.array([getattr(known[n], field) for n in names]) for field in ("score", "reliability"))
+    human = np.array([mos[name] for name in names])
+    whole = agreement(score, human)
+    error = np.abs(human - np.polyval(np.polyfit(score, human, 1), score)) / human.std()
+
+    first, second = np.triu_indices(len(names), 1)
+    gap, truth = score[first] - score[second], human[first] - human[second]
+    decided = (gap != 0) & (truth != 0)
+    right = (np.sign(gap) == np.sign(truth))[decided].astype(float)
+    trust = (reliability[first] * reliability[second])[decided]
+    decisive = np.abs(2 * norm.cdf(gap / (np.sqrt(2) * SIGMA)) - 1)[decided]
+    near = np.abs(gap[decided]) <= SIGMA
+
+    said = preferences(evidence)
+    ranked = np.array([mos[p.first] - mos[p.second] for p in said])
+    agrees = (np.sign([p.preference - 0.5 for p in said]) == np.sign(ranked)).astype(float)
+    return {
+        "dataset": dataset,
+        "n": len(names),
+        "srcc": round(whole.srcc, 4),
+        "srcc_interval": [round(end, 4) for end in whole.srcc_interval],
+        "plcc": round(whole.plcc, 4),
+        "plcc_interval": [round(end, 4) for end in whole.plcc_interval],
+        "point_error_in_mos_sd": by_decile(reliability, error),
+        "point_error_trend_srcc": round(float(spearmanr(reliability, error).statistic), 3),
+        "decisions": int(decided.sum()),
+        "decision_accuracy": round(float(right.mean()), 3),
+        "decision_accuracy_by_stated_confidence": by_decile(trust, right),
+        "near_decisions": int(near.sum()),
+        "near_decision_accuracy_by_stated_confidence": by_decile(trust[near], right[near]),
+        "decision_accuracy_by_confidence_and_decisiveness": by_decile(trust * decisive, right),
+        "ranked_pairs": len(said),
+        "ranked_pair_accuracy_by_reliability": by_decile(np.array([p.reliability for p in said]), agrees),
+    }
 
 
 def main() -> None:
-    """Print the figures of both sets."""
-    for dataset in ("agiqa3k", "biq2021"):
-        with (DATA / dataset / "mos.csv").open(newline="", encoding="utf-8") as file:
-            mos = {f"{dataset}/{r['image']}": float(r["mos"]) for r in csv.DictReader(file) if r["split"] == "val"}
-        evidence = read_evidence([TEACHER / f"{dataset}.jsonl"], keep=set(mos))
-        names = sorted(evidence.points)
-        score, confidence = np.array([evidence.target(name) for name in names]).T
-        human = np.array([mos[name] for name in names])
-        print(f"{dataset} val, n={len(names)}: SRCC {spearmanr(score, human).statistic:.4f}, ", end="")
-        print(f"PLCC {pearsonr(score, human).statistic:.4f}")
-        error = np.abs(human - np.polyval(np.polyfit(score, human, 1), score)) / human.std()
-        for low, high in ((0, 0.475), (0.475, 0.525), (0.525, 0.575), (0.575, 1.01)):
-            part = (confidence >= low) & (confidence < high)
-            print(f"  confidence [{low}, {high}): n={part.sum()}, mean error {error[part].mean():.3f} MOS sd")
-        gaps = np.array([evidence.target(a)[0] - evidence.target(b)[0] for a, b in evidence.pairs])
-        against, ties = np.mean(gaps < 0), np.mean(gaps == 0)
-        print(f"  ranked pairs {len(gaps)}: against the scores {against:.4f}, of equal score {ties:.4f}")
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    results = [measure(dataset) for dataset in ("agiqa3k", "biq2021")]
+    for result in results:
+        print(f"{result['dataset']} val, n={result['n']}: SRCC {result['srcc']} PLCC {result['plcc']}")
+        for name, value in result.items():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                print(f"  {name}: {' '.join(format(tenth['mean'], '.3f') for tenth in value)}")
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,195 @@
+"""Accuracy on `val` against the number of human scores: students, ImageNet features, choosing against random.
+
+    python -m benchmarks.budgets --student leaf --initial efficientnet-lite0.pth --cache CACHE --json OUT.json
+
+For each set and budget, groups of train images are drawn at random until the budget is filled, the calibration chooses
+its rung on them, and SRCC and PLCC are taken on `val`, which no fit sees. "imagenet" is the same backbone with its
+ImageNet weights (`--initial`, the file that training starts from) and no head: the same fit, without a student's
+prediction to hold on to. With `--select`, images chosen by `leafiqa select` are compared with random ones at equal
+budgets. Features are extracted once and kept in `--cache`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import rankdata
+
+import leafiqa
+from benchmarks.accuracy import DATA
+from benchmarks.evidence import TEACHER
+from leafiqa.calibrate.choose import Labels, choose
+from leafiqa.calibrate.features import Seen, see
+from leafiqa.calibrate.fit import Array, fit_head, fit_scale
+from leafiqa.calibrate.select import select
+from leafiqa.distill.initial import load_imagenet
+from leafiqa.evaluate.agreement import pearson, spearman
+from leafiqa.evidence.files import read_evidence
+from leafiqa.evidence.reliability import targets as teacher_targets
+from leafiqa.metric import Metric
+
+RANGES = {"agiqa3k": (0.0, 5.0), "biq2021": (0.0, 1.0)}
+BUDGETS = (0.01, 0.05, 0.1, 0.3, 1.0)
+SELECTED = (25, 50, 100, 200)
+
+
+def undistilled(metric: Metric, initial: Path) -> Metric:
+    """Return a metric that sees with the ImageNet backbone and has no opinion of its own."""
+    import torch
+
+    plain = copy.deepcopy(metric)
+    load_imagenet(plain.student, initial)
+    with torch.no_grad():
+        plain.student.feature_mean.zero_()
+        plain.student.feature_std.fill_(1)
+    return plain
+
+
+def features(metric: Metric, dataset: str, rows: list[dict[str, str]], cache: Path) -> Seen:
+    """Extract features of a set's images, or read them back."""
+    if cache.exists():
+        stored = np.load(cache)
+        return Seen(stored["features"], stored["logits"], stored["index"], [])
+    seen = see(metric, [DATA / dataset / row["image"] for row in rows])
+    if seen.errors:
+        raise RuntimeError(f"{dataset}: {seen.errors[:3]}")
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(cache, features=seen.features.astype(np.float32), logits=seen.logits, index=seen.index)
+    return seen
+
+
+def draw(groups: np.ndarray, train: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Return row numbers of a random share of the train images, whole groups until the share is filled."""
+    rng = np.random.default_rng(seed)
+    wanted = math.ceil(share * int(train.sum()))
+    chosen: list[int] = []
+    names = rng.permutation(np.unique(groups[train]))
+    for name in names:
+        if len(chosen) >= wanted:
+            break
+        chosen += np.flatnonzero(train & (groups == name)).tolist()
+    return np.array(sorted(chosen[:wanted]))
+
+
+class Set:
+    """A data set with human scores and what one student sees in it."""
+
+    def __init__(self, name: str, metric: Metric, cache: Path, distilled: bool) -> None:
+        with (DATA / name / "mos.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        low, high = RANGES[name]
+        self.name, self.distilled = name, distilled
+        self.images = [f"{name}/{row['image']}" for row in rows]
+        self.mos = np.array([float(row["mos"]) for row in rows])
+        self.targets = (self.mos - low) / (high - low)
+        self.train = np.array([row["split"] == "train" for row in rows])
+        self.groups = np.array([row["group"] or row["image"] for row in rows])
+        digest = metric.card.short_hash if distilled else "imagenet"
+        self.seen = features(metric, name, rows, cache / f"{name}-{digest}.npz")
+        if not distilled:
+            # Standardised on all train images, as a student's features are: no label is needed for that.
+            known = self.seen.features[self.train]
+            scaled = (self.seen.features - known.mean(0)) / known.std(0).clip(min=1e-3)
+            self.seen = Seen(scaled, np.zeros(len(rows)), self.seen.index, [])
+
+    def calibrated(self, chosen: np.ndarray) -> tuple[str, float, float]:
+        """Calibrate on some rows; return the rung, and SRCC and PLCC on `val`."""
+        seen = self.seen
+        ones = np.ones(len(chosen))
+        labels = Labels(seen.logits[chosen], seen.features[chosen], self.targets[chosen], ones, self.groups[chosen])
+        choice = choose(labels, ("scale", "head") if self.distilled else ("head",))
+        if not self.distilled and choice.ridge is None:  # too few labels for the head to be offered
+            start = fit_scale(labels.logits, labels.targets, ones)
+            fit = fit_head(labels.logits, labels.features, labels.targets, ones, ridge=0.1, start=start)
+        else:
+            fit = choice.fit(labels)
+        predicted = fit.predict(seen.logits, seen.features)
+        return choice.rung if self.distilled else "head", *self.on_val(predicted)
+
+    def on_val(self, predicted: Array) -> tuple[float, float]:
+        """Return SRCC and PLCC on `val`."""
+        return spearman(predicted[~self.train], self.mos[~self.train]), pearson(
+            predicted[~self.train], self.mos[~self.train]
+        )
+
+
+def curve(data: Set, draws: int) -> list[dict]:
+    """Return accuracy at each budget."""
+    results = [summary(0, [("none", *data.on_val(data.seen.logits))])] if data.distilled else []
+    for share in BUDGETS:
+        chosen = [draw(data.groups, data.train, share, seed) for seed in range(draws if share < 1 else 1)]
+        found = [data.calibrated(rows) for rows in chosen if len(rows) >= 10]
+        results.append({"share": share, **summary(len(chosen[0]), found)})
+    return results
+
+
+def selection(data: Set, draws: int) -> list[dict]:
+    """Return accuracy with chosen and with random images, at equal budgets."""
+    rows = np.flatnonzero(data.train)
+    part = Seen(data.seen.features[rows], data.seen.logits[rows], rows, [])
+    known = teacher_targets(read_evidence([TEACHER / f"{data.name}.jsonl"]))
+    teacher = np.array([known[data.images[i]].score if data.images[i] in known else np.nan for i in rows])
+    judged = np.isfinite(teacher)
+    apart = np.full(len(rows), np.nan)
+    apart[judged] = np.abs(rankdata(teacher[judged]) - rankdata(part.logits[judged])) / judged.sum()
+    results = []
+    for budget in SELECTED:
+        ways = {
+            "random": [np.random.default_rng(seed).permutation(rows)[:budget] for seed in range(draws)],
+            "select": [rows[select(part, budget, seed=seed)] for seed in range(draws)],
+            "select with evidence": [
+                rows[select(part, budget, disagreement=apart, seed=seed)] for seed in range(draws)
+            ],
+        }
+        for way, chosen in ways.items():
+            results.append({"way": way, **summary(budget, [data.calibrated(np.sort(c)) for c in chosen])})
+    return results
+
+
+def summary(labels: int, found: list[tuple[str, float, float]]) -> dict:
+    """Put draws together."""
+    srcc, plcc = [s for _, s, _ in found], [p for _, _, p in found]
+    return {
+        "labels": labels,
+        "draws": len(found),
+        "rungs": {rung: sum(r == rung for r, _, _ in found) for rung in sorted({r for r, _, _ in found})},
+        "srcc_mean": round(float(np.mean(srcc)), 4),
+        "srcc_sd": round(float(np.std(srcc, ddof=1)), 4) if len(srcc) > 1 else None,
+        "plcc_mean": round(float(np.mean(plcc)), 4),
+    }
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--student", nargs="*", default=["leaf"], help="names, files or folders")
+    parser.add_argument("--initial", type=Path, help="ImageNet weights, to be compared with as well")
+    parser.add_argument("--select", action="store_true", help="compare chosen with random images")
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--cache", type=Path, required=True, help="folder for extracted features")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    students = [(leafiqa.create_metric(weights=name), True) for name in arguments.student]
+    if arguments.initial:
+        students.append((undistilled(students[0][0], arguments.initial), False))
+    results: list[dict] = []
+    for metric, distilled in students:
+        for dataset in RANGES:
+            data = Set(dataset, metric, arguments.cache, distilled)
+            for row in [*curve(data, arguments.draws), *(selection(data, arguments.draws) if arguments.select else [])]:
+                label = metric.metric_name if distilled else "imagenet"
+                results.append({"student": label, "dataset": dataset, "val_n": int((~data.train).sum()), **row})
+                print(results[-1], flush=True)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
