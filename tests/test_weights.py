@@ -1,5 +1,6 @@
 """Names, files, folders and the hub; what is tampered with, truncated or out of reach."""
 
+import base64
 import hashlib
 import json
 import shutil
@@ -10,11 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 import leafiqa
 from leafiqa.api import resolve
+from leafiqa.cli.main import cli
 from leafiqa.model import hub
 from leafiqa.model.registry import list_models
+from leafiqa.model.upload import push
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -166,6 +170,29 @@ def hub_server(student, monkeypatch, tmp_path):
         def do_HEAD(self):
             self.do_GET(body=False)
 
+        def do_POST(self):
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            requests.append(self.path)
+            if self.path == "/api/repos/create":
+                return self.answer(json.dumps({"url": f"{endpoint()}/owner/repo"}).encode(), True)
+            if self.path == "/api/validate-yaml":
+                return self.answer(b'{"errors": [], "warnings": []}', True)
+            if self.path == "/api/models/owner/repo/preupload/main":
+                wanted = [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in json.loads(content)["files"]
+                ]
+                return self.answer(json.dumps({"files": wanted}).encode(), True)
+            if self.path == "/api/models/owner/repo/commit/main":
+                for line in map(json.loads, content.splitlines()):
+                    if line["key"] == "file":
+                        files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                return self.answer(
+                    json.dumps({"commitUrl": f"{endpoint()}/owner/repo/commit/{COMMIT}", "commitOid": COMMIT}).encode(),
+                    True,
+                )
+            self.send_error(403)
+
         def do_GET(self, body=True):
             requests.append(self.path)
             if self.path.startswith("/api/models/owner/repo/revision/"):
@@ -187,6 +214,9 @@ def hub_server(student, monkeypatch, tmp_path):
             self.end_headers()
             if body:
                 self.wfile.write(content)
+
+    def endpoint():
+        return f"http://127.0.0.1:{server.server_port}"
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -245,6 +275,37 @@ def test_hub_file_that_is_not_its_card_is_refused(hub_server):
     files["mine.v1.safetensors"] = good[:-4] + b"evil"
     with pytest.raises(leafiqa.WeightsError, match="damaged or was changed"):
         leafiqa.create_metric(weights="hf-hub:owner/repo")
+
+
+def test_what_is_pushed_can_be_fetched(hub_server, student, metric, picture, monkeypatch):
+    weights, _ = student
+    files, _, _ = hub_server
+    files.clear()
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    done = CliRunner().invoke(cli, ["push", str(weights), "owner/repo"])
+    assert done.exit_code == 0 and done.stdout.strip() == f"hf-hub:owner/repo@{COMMIT}", done.output
+    assert sorted(files) == ["README.md", "mine.v1.json", "mine.v1.safetensors"]
+    page = files["README.md"].decode()
+    assert "license: apache-2.0" in page and 'create_metric(weights="hf-hub:owner/repo")' in page
+    fetched = leafiqa.create_metric(weights=done.stdout.strip(), device="cpu")
+    assert torch.equal(fetched(picture), metric(picture))
+
+
+def test_push_refuses_with_a_reason(hub_server, student, monkeypatch, tmp_path):
+    weights, card = student
+    files, _, _ = hub_server
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    files["other.v2.safetensors"] = b""
+    with pytest.raises(leafiqa.WeightsError, match=r"holds another student already, other.v2"):
+        push(weights, "owner/repo")
+    with pytest.raises(leafiqa.WeightsError, match=r"cannot upload to other/repo.*hf auth login"):
+        push(weights, "other/repo")
+    with pytest.raises(leafiqa.WeightsError, match="must read owner/repo"):
+        push(weights, "repo")
+    (tmp_path / weights.name).write_bytes(weights.read_bytes()[:-1])
+    (tmp_path / card.name).write_bytes(card.read_bytes())
+    with pytest.raises(leafiqa.WeightsError, match="its sha256 differs"):
+        push(tmp_path / weights.name, "owner/repo")
 
 
 def test_hub_repository_without_a_student(hub_server):

@@ -14,7 +14,7 @@ from leafiqa.cli.distill import distill
 from leafiqa.cli.eval import evaluate
 from leafiqa.cli.evidence import evidence
 from leafiqa.cli.memory import keep_freed_memory
-from leafiqa.cli.models import info, models
+from leafiqa.cli.models import info, models, push
 from leafiqa.cli.score import score
 from leafiqa.cli.select import select
 from leafiqa.errors import LeafiqaError
@@ -26,7 +26,7 @@ def cli() -> None:
     """No-reference image quality: how good does an image look to people?"""
 
 
-for command in (score, models, info, demo, evidence, distill, select, calibrate, evaluate):
+for command in (score, models, info, demo, evidence, distill, select, calibrate, evaluate, push):
     cli.add_command(command)
 
 

@@ -1,8 +1,9 @@
-"""`leafiqa models` and `leafiqa info`: what comes with leafiqa, and all that is known of one model."""
+"""`leafiqa models`, `info` and `push`: what comes with leafiqa, all that is known of one model, and giving one away."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -46,6 +47,20 @@ def info(name: str, as_json: bool) -> None:
         click.echo("\nlimitations")
         for line in card.limitations:
             click.echo(f"  - {line}")
+
+
+@click.command()
+@click.argument("student", type=click.Path(exists=True, path_type=Path))
+@click.argument("repo")
+@click.option("--private", is_flag=True, help="Make a new repository private.")
+def push(student: Path, repo: str, private: bool) -> None:
+    """Upload a student of yours to the Hugging Face Hub as REPO, owner/repo.
+
+    STUDENT is a .safetensors file with its card beside it, or their folder. Prints the reference that fetches it.
+    """
+    from leafiqa.model.upload import push as upload
+
+    click.echo(upload(student, repo, private=private))
 
 
 def _accuracy(card: Card) -> None:
