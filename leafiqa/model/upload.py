@@ -37,7 +37,9 @@ def readme(card: Card, repo: str) -> str:
         lines.append("")
     if card.limitations:
         lines += ["Limitations:\n", *(f"* {line}" for line in card.limitations), ""]
-    lines.append(f"All that is known of it stands in `{card.name}.json`. sha256 of the weights: `{card.sha256}`.\n")
+    lines.append(
+        f"All that is known of it stands in the card, the `.json` file. sha256 of the weights: `{card.sha256}`.\n"
+    )
     return "\n".join(lines)
 
 
@@ -69,14 +71,14 @@ def push(student: Path, repo: str, *, private: bool = False) -> str:
     try:
         api.create_repo(repo, private=private, exist_ok=True)
         there = [file.rfilename for file in api.model_info(repo, revision="main").siblings or []]
-        others = [name for name in there if name.endswith(".safetensors") and name != f"{card.name}.safetensors"]
+        others = [name for name in there if name.endswith(".safetensors") and name != weights.name]
         if others:
             raise WeightsError(f"{repo} holds another student already, {others[0]}; choose a repository of its own")
         commit = api.create_commit(
             repo,
             operations=[
-                CommitOperationAdd(f"{card.name}.safetensors", weights),
-                CommitOperationAdd(f"{card.name}.json", card_file),
+                CommitOperationAdd(weights.name, weights),
+                CommitOperationAdd(card_file.name, card_file),
                 CommitOperationAdd("README.md", readme(card, repo).encode()),
             ],
             commit_message=f"{card.name} {card.short_hash}",
