@@ -1,0 +1,1 @@
+"""Teachers: whatever can judge images, and the evidence that comes of asking it."""

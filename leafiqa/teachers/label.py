@@ -1,0 +1,238 @@
+"""Ask a teacher about many images and write down what it says, so that nothing is lost and nothing asked twice.
+
+Each answer is on the disk before the next one is counted. A run that was killed goes on with what has no answer yet;
+only questions that were under way at that moment are asked again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from leafiqa.errors import EvidenceError, ImageError
+from leafiqa.evidence.files import Evidence, append_evidence, read_evidence
+from leafiqa.evidence.order import order
+from leafiqa.evidence.reliability import preferences, targets
+from leafiqa.images.decode import decode
+from leafiqa.teachers.pairs import choose_pairs
+from leafiqa.teachers.protocol import Answer, Teacher, TeacherError, TeacherUnusable
+
+# One name for a point-wise question, two for a comparison in this order.
+Task = tuple[str, ...]
+_ROUNDS = 4
+
+
+@dataclass
+class Report:
+    """What came of asking.
+
+    Attributes:
+        answered: questions answered in this run.
+        failed: questions without an answer, and why.
+        tokens: tokens in and out, as the server counts them.
+    """
+
+    answered: int = 0
+    failed: list[tuple[Task, str]] = field(default_factory=list)
+    tokens: tuple[int, int] = (0, 0)
+
+    def add(self, other: Report) -> None:
+        """Add another report's figures."""
+        self.answered += other.answered
+        self.failed += other.failed
+        self.tokens = (self.tokens[0] + other.tokens[0], self.tokens[1] + other.tokens[1])
+
+
+class Journal:
+    """The evidence file of one teacher: what it has answered already.
+
+    Args:
+        path: the file; need not exist yet.
+        teacher: the teacher's name; each line carries it as `asked`.
+
+    Raises:
+        EvidenceError: the file holds another teacher's evidence.
+    """
+
+    def __init__(self, path: Path, teacher: str) -> None:
+        self.path, self.teacher = path, teacher
+        self.done: dict[Task, int] = {}
+        for line in path.read_bytes().split(b"\n") if path.exists() else []:
+            try:
+                record = json.loads(line)
+                task: Task = (record["image"],) if record["kind"] == "point" else tuple(record["images"])
+            except (ValueError, KeyError, TypeError):
+                continue  # a torn line: its question is asked again
+            if record.get("asked") != teacher:
+                raise EvidenceError(
+                    f"{path} holds evidence of {record.get('asked') or 'an unnamed teacher'}, not of {teacher}: "
+                    "write each teacher's to a file of its own"
+                )
+            self.done[task] = self.done.get(task, 0) + 1
+
+    def write(self, task: Task, answer: Answer, digests: Sequence[str]) -> None:
+        """Add an answer and wait until it is on the disk."""
+        what: dict[str, Any] = (
+            {"kind": "point", "image": task[0], "sha256": digests[0]}
+            if len(task) == 1
+            else {"kind": "pair", "images": list(task), "sha256": list(digests)}
+        )
+        append_evidence(self.path, [{**what, **answer.judgment, **answer.asked, "asked": self.teacher}])
+        self.done[task] = self.done.get(task, 0) + 1
+
+    def evidence(self) -> Evidence:
+        """Return all that was answered."""
+        return read_evidence([self.path])
+
+
+def ask(
+    teacher: Teacher,
+    tasks: Iterable[Task],
+    folder: Path,
+    journal: Journal,
+    *,
+    concurrency: int = 8,
+    advance: Callable[[Task], None] = lambda task: None,
+) -> Report:
+    """Ask questions and write the answers down.
+
+    Args:
+        teacher: whom to ask.
+        tasks: what to ask.
+        folder: what the images' names are relative to.
+        journal: where to write.
+        concurrency: how many questions are under way at once.
+        advance: called with each question that is done with, answered or not.
+
+    Raises:
+        TeacherUnusable: no question can be answered; what was answered before is on the disk.
+    """
+    report = Report()
+
+    def one(task: Task) -> tuple[Answer, list[str]]:
+        pictures, digests = zip(*(_open(folder / name) for name in task))
+        return (teacher.judge(*pictures) if len(task) == 1 else teacher.compare(*pictures)), list(digests)
+
+    pool = ThreadPoolExecutor(concurrency)
+    waiting: dict[Future[tuple[Answer, list[str]]], Task] = {}
+    upcoming = iter(tasks)
+    try:
+        while True:
+            # A few more than are under way, so that a free thread finds work at once.
+            for task in itertools.islice(upcoming, max(0, concurrency + 4 - len(waiting))):
+                waiting[pool.submit(one, task)] = task
+            if not waiting:
+                return report
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                task = waiting.pop(future)
+                try:
+                    answer, digests = future.result()
+                except TeacherUnusable:
+                    raise
+                except (TeacherError, ImageError, OSError) as error:
+                    report.failed.append((task, str(error)))
+                else:
+                    journal.write(task, answer, digests)
+                    report.answered += 1
+                    report.tokens = (report.tokens[0] + answer.tokens[0], report.tokens[1] + answer.tokens[1])
+                advance(task)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def point_tasks(names: Sequence[str], journal: Journal, repeat: int = 1) -> list[Task]:
+    """Return the point-wise questions that have no answer yet, each image `repeat` times in all."""
+    return [(name,) for number in range(repeat) for name in names if journal.done.get((name,), 0) <= number]
+
+
+def pair_rounds(
+    names: Sequence[str],
+    journal: Journal,
+    budget: int,
+    *,
+    prior: dict[str, float] | None = None,
+    sources: dict[str, str] | None = None,
+    seed: int = 0,
+) -> Iterable[list[Task]]:
+    """Yield rounds of comparisons, each pair in both orders, until `budget` pairs have been asked about in all.
+
+    Pairs of which one order has its answer come first. Each later round is chosen by what is known when it begins, so
+    ask each round before taking the next.
+
+    Args:
+        names: the images.
+        journal: what was answered so far.
+        budget: pairs in all, those answered before included.
+        prior: what is believed of the images, in logits; None means the teacher's own points, if it gave any.
+        sources: for each image the set that it comes from.
+        seed: seeds the choice.
+    """
+    wanted = set(names)
+    tried: set[frozenset[str]] = set()
+
+    def begun() -> set[frozenset[str]]:
+        return tried | {frozenset(task) for task in journal.done if len(task) == 2 and set(task) <= wanted}
+
+    halves: list[Task] = [task[::-1] for task in journal.done if len(task) == 2 and set(task) <= wanted]
+    if halves := [task for task in halves if task not in journal.done]:
+        yield halves
+    per_round = max(1, math.ceil(budget / _ROUNDS))
+    for number in itertools.count():
+        left = budget - len(begun())
+        if left <= 0:
+            return
+        known, std = _belief(names, journal, prior)
+        asked = [tuple(sorted(pair)) for pair in begun()]
+        chosen = choose_pairs(
+            names,
+            min(left, per_round),
+            known=known,
+            known_std=std,
+            asked=[(a, b) for a, b in asked],
+            sources=sources,
+            seed=seed + len(asked) + number,
+        )
+        if not chosen:
+            return
+        # Also those that will stay without an answer: they are not to be chosen for ever.
+        tried |= {frozenset(pair) for pair in chosen}
+        tasks: list[Task] = [task for first, second in chosen for task in ((first, second), (second, first))]
+        yield tasks
+
+
+def _belief(
+    names: Sequence[str], journal: Journal, prior: dict[str, float] | None
+) -> tuple[dict[str, float] | None, float]:
+    """Return what is known of the images so far, in logits, and how far it may be off."""
+    evidence = journal.evidence() if journal.done else Evidence()
+    if prior is None and evidence.points:
+        found = {name: target.score for name, target in targets(evidence).items()}
+        prior = {name: _logit(score) for name, score in found.items()}
+    said = preferences(evidence)
+    if not said:
+        return prior, 1.5
+    return order(names, said, prior=prior, prior_std=1.5 if prior else 2.0), 1.0
+
+
+def _logit(score: float) -> float:
+    clipped = min(max(score, 0.02), 0.98)
+    return 3 * math.log(clipped / (1 - clipped))
+
+
+def _open(path: Path) -> tuple[Image.Image, str]:
+    """Return an image and the sha256 of its file, from one reading."""
+    content = path.read_bytes()
+    pixels = decode(content).pixels
+    if pixels.dtype != np.uint8:
+        pixels = (pixels * 255).round().astype(np.uint8)
+    return Image.fromarray(pixels), hashlib.sha256(content).hexdigest()

@@ -1,0 +1,240 @@
+"""A teacher behind an OpenAI-compatible server: vLLM, SGLang, LMDeploy, llama.cpp, hosted APIs.
+
+Read are the log-probabilities of the answer's first token, so one token is generated and nothing is sampled. Servers
+that give none are asked for a number with a stated confidence instead, and their answers are marked as such.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+import threading
+from typing import Any
+
+from PIL import Image
+
+from leafiqa.evidence.records import LEVELS
+from leafiqa.teachers.http import Refused, Servers
+from leafiqa.teachers.prompts import Prompt, read_prompts
+from leafiqa.teachers.protocol import Answer, TeacherError, TeacherUnusable
+from leafiqa.teachers.words import word_logprobs
+
+# The most that vLLM and OpenAI give.
+_TOP = 20
+# Below this share of the probability on the words asked for, the model answered something else.
+_LEAST_MASS = 0.1
+_NUMBER_TOKENS = 60
+
+
+class ServerTeacher:
+    """Asks servers that all serve one model.
+
+    Args:
+        servers: where to ask.
+        model: the model's name there.
+        prompts: by purpose; None means leafiqa's own.
+        mode: "levels" reads log-probabilities, "number" asks for a number, "auto" begins with levels and goes over to
+            numbers at the first answer without log-probabilities.
+        max_side: images are made smaller to at most this side, in pixels; None leaves them as they are.
+        temperature: of numbers; above 0 repeated questions get different answers.
+        extra: fields added to each request, such as `chat_template_kwargs`.
+    """
+
+    def __init__(
+        self,
+        servers: Servers,
+        model: str,
+        *,
+        prompts: dict[str, Prompt] | None = None,
+        mode: str = "auto",
+        max_side: int | None = 1024,
+        temperature: float = 0.0,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        self.name = model
+        self._servers, self._prompts, self._max_side = servers, prompts or read_prompts(), max_side
+        self._extra, self._temperature = extra or {}, temperature
+        self._numbers = mode == "number"
+        self._may_change = mode == "auto"
+        self._restricted: dict[tuple[str, ...], dict[int, str]] = {}
+        self._restrict = True
+        self._lock = threading.Lock()
+
+    def judge(self, image: Image.Image) -> Answer:
+        """Judge one image."""
+        if not self._numbers:
+            answer = self._by_words("point-levels", [image], LEVELS)
+            if answer is not None:
+                logprobs, asked, tokens = answer
+                return Answer({"levels": {k: round(v, 5) for k, v in logprobs.items()}}, asked, tokens)
+        found, asked, tokens = self._by_number("point-number", [image])
+        score, confidence = _number(found, "score", 0, 100), _number(found, "confidence", 0, 1, optional=True)
+        judgment: dict[str, Any] = {"score": score, "scale": [0, 100]}
+        if confidence is not None:
+            judgment["confidence"] = confidence
+        return Answer(judgment, asked, tokens)
+
+    def compare(self, first: Image.Image, second: Image.Image) -> Answer:
+        """Compare two images, shown in this order."""
+        if not self._numbers:
+            answer = self._by_words("pair-words", [first, second], ("first", "second"))
+            if answer is not None:
+                logprobs, asked, tokens = answer
+                masses = {word: math.exp(value) for word, value in logprobs.items()}
+                total = sum(masses.values())
+                return Answer(
+                    {"first": round(masses.get("first", 0.0) / total, 6), "mass": round(total, 6)}, asked, tokens
+                )
+        found, asked, tokens = self._by_number("pair-number", [first, second])
+        return Answer({"first": _number(found, "first", 0, 1)}, asked, tokens)
+
+    def _by_words(
+        self, purpose: str, images: list[Image.Image], words: tuple[str, ...]
+    ) -> tuple[dict[str, float], dict[str, Any], tuple[int, int]] | None:
+        """Return the words' log-probabilities, None where the server gives none and numbers are to be asked for."""
+        prompt = self._prompts[purpose]
+        body = {**self._body(prompt, images), "max_tokens": 1, "logprobs": True, "top_logprobs": _TOP}
+        ids = self._token_ids(words)
+        try:
+            if ids and self._restrict:
+                try:
+                    answer = self._servers.post(
+                        "/chat/completions",
+                        {**body, "logprob_token_ids": sorted(ids), "return_tokens_as_token_ids": True},
+                    )
+                except Refused as error:
+                    if error.status not in (400, 422):
+                        raise
+                    self._restrict = False
+                    answer = self._servers.post("/chat/completions", body)
+            else:
+                answer = self._servers.post("/chat/completions", body)
+        except Refused as error:
+            if self._may_change and error.status in (400, 422) and "logprob" in str(error).lower():
+                self._numbers = True
+                return None
+            raise _usable(error) from error
+        content = (_choice(answer).get("logprobs") or {}).get("content")
+        if not content:
+            if not self._may_change:
+                raise TeacherUnusable(f"{self.name}: the server gives no log-probabilities; use mode number")
+            self._numbers = True
+            return None
+        tokens = [
+            (str(top.get("token", "")), float(top.get("logprob", -math.inf))) for top in content[0]["top_logprobs"]
+        ]
+        if ids:
+            # Tokens may come as "token_id:N".
+            tokens = [(ids.get(_id_of(token), token), logprob) for token, logprob in tokens]
+        logprobs = word_logprobs(tokens, words)
+        mass = sum(map(math.exp, logprobs.values()))
+        if mass < _LEAST_MASS:
+            best = max(tokens, key=lambda token: token[1])[0] if tokens else ""
+            raise TeacherError(
+                f"only {mass:.3f} of the probability is on {', '.join(words)}: the answer begins with {best!r}"
+            )
+        return logprobs, self._asked(prompt, "logprobs", answer), _tokens(answer)
+
+    def _by_number(
+        self, purpose: str, images: list[Image.Image]
+    ) -> tuple[dict[str, Any], dict[str, Any], tuple[int, int]]:
+        prompt = self._prompts[purpose]
+        try:
+            answer = self._servers.post(
+                "/chat/completions",
+                {**self._body(prompt, images), "max_tokens": _NUMBER_TOKENS, "temperature": self._temperature},
+            )
+        except Refused as error:
+            raise _usable(error) from error
+        text = str((_choice(answer).get("message") or {}).get("content") or "")
+        found = re.search(r"\{[^{}]*\}", text)
+        try:
+            parsed = json.loads(found.group()) if found else None
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise TeacherError(f"the answer holds no JSON object: {text[:120]!r}")
+        return parsed, self._asked(prompt, "number", answer), _tokens(answer)
+
+    def _body(self, prompt: Prompt, images: list[Image.Image]) -> dict[str, Any]:
+        parts: list[dict[str, Any]] = [
+            {"type": "image_url", "image_url": {"url": data_url(image, self._max_side)}} for image in images
+        ]
+        parts.append({"type": "text", "text": prompt.text})
+        return {
+            "model": self.name,
+            "messages": [{"role": "user", "content": parts}],
+            "temperature": 0,
+            **self._extra,
+        }
+
+    def _asked(self, prompt: Prompt, method: str, answer: dict[str, Any]) -> dict[str, Any]:
+        # The model that answered, as the server names it: aliases move.
+        asked = {"teacher": str(answer.get("model") or self.name), "prompt": prompt.name, "method": method}
+        if self._max_side is not None:
+            asked["max_side"] = self._max_side  # type: ignore[assignment]
+        return asked
+
+    def _token_ids(self, words: tuple[str, ...]) -> dict[int, str]:
+        """Return ids of the tokens that begin the words, where the server tells (vLLM's /tokenize); else nothing."""
+        with self._lock:
+            if words not in self._restricted:
+                self._restricted[words] = self._ask_token_ids(words)
+            return self._restricted[words]
+
+    def _ask_token_ids(self, words: tuple[str, ...]) -> dict[int, str]:
+        root = self._servers.addresses[0].removesuffix("/v1")
+        ids: dict[int, str] = {}
+        try:
+            for word in words:
+                for written in (word, word.capitalize(), f" {word}", f" {word.capitalize()}"):
+                    request = {"model": self.name, "prompt": written, "add_special_tokens": False}
+                    tokens = self._servers.once(f"{root}/tokenize", request)["tokens"]
+                    if ids.setdefault(int(tokens[0]), word) != word:
+                        return {}  # two words begin with one token: restricting to it would tell nothing
+        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            return {}
+        return ids
+
+
+def data_url(image: Image.Image, max_side: int | None) -> str:
+    """Return an image as a `data:` URL: JPEG of a quality that hides nothing (95, full colour resolution)."""
+    if max_side is not None and max(image.size) > max_side:
+        image = image.copy()
+        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _usable(error: Refused) -> TeacherError:
+    """Tell a request that no image can mend (a wrong model or path) from one that was refused for its image."""
+    return TeacherUnusable(str(error)) if error.status in (404, 405) else error
+
+
+def _choice(answer: dict[str, Any]) -> dict[str, Any]:
+    choices = answer.get("choices")
+    if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
+        raise TeacherError(f"the answer holds no choice: {str(answer)[:120]}")
+    return choices[0]
+
+
+def _tokens(answer: dict[str, Any]) -> tuple[int, int]:
+    usage = answer.get("usage") or {}
+    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+
+
+def _id_of(token: str) -> int:
+    return int(token[9:]) if token.startswith("token_id:") and token[9:].isdigit() else -1
+
+
+def _number(found: dict[str, Any], name: str, low: float, high: float, optional: bool = False) -> float | None:
+    value = found.get(name)
+    if value is None and optional:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise TeacherError(f"{name} must be a number from {low:g} to {high:g}, the answer says {value!r}")
+    return float(value)
