@@ -13,6 +13,7 @@ from leafiqa.cli.progress import progress
 
 if TYPE_CHECKING:
     from leafiqa.teachers.label import Journal, Report, Task
+    from leafiqa.teachers.protocol import Teacher
 
 # Further from one half than this, the place decides more than it should.
 _BIAS = 0.15
@@ -21,13 +22,17 @@ _BIAS = 0.15
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option(
+    "--teacher",
+    "model",
+    required=True,
+    help="The model: with --server its name there, else a transformers model by its hub name or folder.",
+)
+@click.option(
     "--server",
     "servers",
     multiple=True,
-    required=True,
-    help="Address such as http://127.0.0.1:8000/v1; several share the work.",
+    help="Address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1; several share the work.",
 )
-@click.option("--model", required=True, help="The model's name on the server.")
 @click.option(
     "-o",
     "--output",
@@ -88,6 +93,11 @@ _BIAS = 0.15
     show_default=True,
     help="How often to ask before giving a question up.",
 )
+@click.option(
+    "--batch", type=click.IntRange(1), default=4, show_default=True, help="Without --server: images in a batch."
+)
+@click.option("--revision", help="Without --server: branch, tag or commit of the model on the hub.")
+@click.option("--device", default="auto", show_default=True, help="Without --server: auto, cpu, cuda, ...")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds the choice of pairs.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be asked.")
 def label(
@@ -108,13 +118,16 @@ def label(
     price: tuple[float, float] | None,
     timeout: float,
     attempts: int,
+    batch: int,
+    revision: str | None,
+    device: str,
     seed: int,
     dry_run: bool,
 ) -> None:
-    """Ask a multimodal LLM behind an OpenAI-compatible server about images: files, folders, globs in PATHS.
+    """Ask a multimodal LLM about images: files, folders, globs in PATHS.
 
-    Images are sent to the given servers and nowhere else. Killed at any moment, the same command goes on. Exit status
-    1 if some question stayed without an answer.
+    Images are sent to the servers given and nowhere else; without a server they do not leave this machine. Killed at
+    any moment, the same command goes on. Exit status 1 if some question stayed without an answer.
     """
     from leafiqa.folder.find import find_images
     from leafiqa.teachers.http import Servers
@@ -133,7 +146,7 @@ def label(
     names = [os.path.relpath(path, folder) for path in found]
     if outside := [name for name in names if name.startswith("..")]:
         raise click.UsageError(f"{outside[0]} is not in --images {folder}")
-    journal = Journal(output, model)
+    journal = Journal(output, Path(model).resolve().name if not servers and Path(model).is_dir() else model)
     todo = point_tasks(names, journal, repeat) if points else []
     calls = len(todo) + 2 * max(0, pairs - sum(len(task) == 2 for task in journal.done) // 2)
     click.echo(
@@ -142,15 +155,23 @@ def label(
     click.echo(f"{calls} calls to make: {len(todo)} judgments, {calls - len(todo)} comparisons", err=True)
     if dry_run or not calls:
         return
-    server = Servers(servers, key=os.environ.get(key_variable) or None, timeout=timeout, attempts=attempts)
-    teacher = ServerTeacher(
-        server,
-        model,
-        prompts=read_prompts(prompts),
-        mode=mode,
-        max_side=max_side,
-        temperature=0.7 if repeat > 1 else 0.0,
-    )
+    asked = read_prompts(prompts)
+    teacher: Teacher
+    try:
+        if servers:
+            key = os.environ.get(key_variable) or None
+            server = Servers(servers, key=key, timeout=timeout, attempts=attempts)
+            warmth = 0.7 if repeat > 1 else 0.0
+            teacher = ServerTeacher(server, model, prompts=asked, mode=mode, max_side=max_side, temperature=warmth)
+        else:
+            from leafiqa.teachers.local import LocalTeacher
+
+            teacher = LocalTeacher(
+                model, revision=revision, device_map=device, batch=batch, max_side=max_side, prompts=asked
+            )
+            concurrency = 2 * batch
+    except TeacherUnusable as error:
+        raise click.ClickException(str(error)) from error
     total = Report()
     try:
         with progress(calls, "asking", "calls") as bar:
@@ -173,10 +194,10 @@ def label(
                 for tasks in pair_rounds(answering, journal, pairs, seed=seed):
                     run(tasks)
     except TeacherUnusable as error:
-        click.echo(f"leafiqa: {error}", err=True)
-        raise click.exceptions.Exit(2) from error
+        raise click.ClickException(str(error)) from error
     finally:
-        click.echo(f"{total.answered} answers, {len(total.failed)} without, {server.retries} retries", err=True)
+        retries = f", {server.retries} retries" if servers else ""
+        click.echo(f"{total.answered} answers, {len(total.failed)} questions without{retries}", err=True)
     click.echo(_cost("used", total, total.answered, price), err=True)
     for task, why in total.failed:
         click.echo(f"leafiqa: {' against '.join(task)}: {why}", err=True)
