@@ -13,6 +13,7 @@ from leafiqa.cli.demo import demo
 from leafiqa.cli.distill import distill
 from leafiqa.cli.eval import evaluate
 from leafiqa.cli.evidence import evidence
+from leafiqa.cli.import_ import import_
 from leafiqa.cli.label import label
 from leafiqa.cli.memory import keep_freed_memory
 from leafiqa.cli.models import info, models, push
@@ -27,7 +28,7 @@ def cli() -> None:
     """No-reference image quality: how good does an image look to people?"""
 
 
-for command in (score, models, info, demo, label, evidence, distill, select, calibrate, evaluate, push):
+for command in (score, models, info, demo, label, import_, evidence, distill, select, calibrate, evaluate, push):
     cli.add_command(command)
 
 

@@ -1,0 +1,151 @@
+"""Judgments made elsewhere, as evidence: scores of another metric, votes on pairs, rankings, ratings by several people.
+
+Nothing is averaged or scaled here: evidence holds raw facts, and what they are worth is computed from it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from leafiqa.errors import InputError
+from leafiqa.evaluate.table import to_number
+
+KINDS = ("scores", "votes", "rankings", "ratings")
+_COLUMNS = {
+    "scores": ("image", "score"),
+    "votes": ("first", "second", "winner"),
+    "rankings": ("view", "image", "rank"),
+    "ratings": ("image", "rater", "rating"),
+}
+_FIRST, _SECOND, _TIE = {"first", "1", "a", "left"}, {"second", "2", "b", "right"}, {"tie", "0", "same", "draw", ""}
+
+
+def read_judgments(
+    path: Path, kind: str, *, scale: tuple[float, float] | None = None, lower_better: bool = False, teacher: str
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Read a table of judgments.
+
+    Args:
+        path: CSV with a header, or JSON lines (ending `.jsonl`), with the columns of its kind:
+            scores: `image`, `score`, perhaps `confidence` (0 to 1);
+            votes: `first`, `second` (in the order shown), `winner`: first, second, tie, or the winner's name;
+            rankings: `view`, `image`, `rank` (1 is best), a row for each image of a view;
+            ratings: `image`, `rater`, `rating`.
+        kind: one of `KINDS`.
+        scale: ends of the scale of scores or ratings; None means the lowest and highest that occur.
+        lower_better: scores or ratings are lower for better images.
+        teacher: who judged, recorded with each line.
+
+    Returns:
+        Evidence records, and what was left out, one sentence each.
+
+    Raises:
+        InputError: the table cannot be read, lacks a column, has no usable row, or does not fit its scale.
+    """
+    if kind not in KINDS:
+        raise InputError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    rows = _rows(path)
+    if lacking := [column for column in _COLUMNS[kind] if not rows or column not in rows[0]]:
+        raise InputError(
+            f"{path} lacks the column(s) {', '.join(lacking)} of {kind}; it has {sorted(rows[0]) if rows else []}"
+        )
+    problems: list[str] = []
+    if kind == "votes":
+        records = list(_votes(rows, problems))
+    elif kind == "rankings":
+        records = list(_rankings(rows, problems))
+    else:
+        records = list(_points(rows, "score" if kind == "scores" else "rating", scale, lower_better, problems))
+    if not records:
+        raise InputError(f"{path} has no usable row out of {len(rows)}: {'; '.join(problems[:3])}")
+    return [{**record, "asked": teacher, "teacher": teacher} for record in records], problems
+
+
+def _points(
+    rows: list[dict[str, Any]],
+    column: str,
+    scale: tuple[float, float] | None,
+    lower_better: bool,
+    problems: list[str],
+) -> Iterable[dict[str, Any]]:
+    values = [to_number(row[column]) for row in rows]
+    known = [value for value in values if value is not None]
+    low, high = scale or (min(known, default=0.0), max(known, default=0.0))
+    if not low < high:
+        raise InputError(f"the scale must rise, got {low:g} to {high:g}")
+    for number, (row, value) in enumerate(zip(rows, values), 1):
+        name = str(row["image"] or "").strip()
+        if not name or value is None:
+            problems.append(
+                f"row {number}: {name or 'no image'}: {column} {row[column]!r} is no finite number: left out"
+            )
+        elif not low <= value <= high:
+            problems.append(f"row {number}: {name}: {column} {value:g} is outside {low:g} to {high:g}: left out")
+        else:
+            # Turned round within its scale where lower is better.
+            record: dict[str, Any] = {
+                "kind": "point",
+                "image": name,
+                "score": low + high - value if lower_better else value,
+            }
+            record["scale"] = [low, high]
+            confidence = to_number(row.get("confidence"))
+            if confidence is not None and 0 <= confidence <= 1:
+                record["confidence"] = confidence
+            if column == "rating":
+                record["rater"] = str(row["rater"])
+            yield record
+
+
+def _votes(rows: list[dict[str, Any]], problems: list[str]) -> Iterable[dict[str, Any]]:
+    for number, row in enumerate(rows, 1):
+        first, second = (str(row[column] or "").strip() for column in ("first", "second"))
+        winner = str(row["winner"] if row["winner"] is not None else "").strip()
+        if not first or not second or first == second:
+            problems.append(f"row {number}: {first!r} and {second!r} are no two images: left out")
+        elif winner == first or winner.lower() in _FIRST:
+            yield {"kind": "pair", "images": [first, second], "first": 1.0}
+        elif winner == second or winner.lower() in _SECOND:
+            yield {"kind": "pair", "images": [first, second], "first": 0.0}
+        elif winner.lower() in _TIE:
+            yield {"kind": "pair", "images": [first, second], "first": 0.5}
+        else:
+            problems.append(f"row {number}: winner {winner!r} is neither {first} nor {second} nor a tie: left out")
+
+
+def _rankings(rows: list[dict[str, Any]], problems: list[str]) -> Iterable[dict[str, Any]]:
+    views: dict[str, dict[str, float]] = defaultdict(dict)
+    for number, row in enumerate(rows, 1):
+        name, rank = str(row["image"] or "").strip(), to_number(row["rank"])
+        if not name or rank is None:
+            problems.append(f"row {number}: {name or 'no image'}: rank {row['rank']!r} is no finite number: left out")
+        else:
+            views[str(row["view"])][name] = rank
+    for view, ranks in views.items():
+        if len(set(ranks.values())) < len(ranks):
+            problems.append(f"view {view}: two images share a rank: left out; put ties into votes")
+        elif len(ranks) < 2:
+            problems.append(f"view {view}: holds one image: left out")
+        else:
+            yield {"kind": "ranking", "images": sorted(ranks, key=ranks.__getitem__), "view": view}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    if path.suffix.lower() != ".jsonl":
+        return list(csv.DictReader(text.splitlines()))
+    try:
+        rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON lines: {error}") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path} must hold one JSON object a line")
+    return rows
