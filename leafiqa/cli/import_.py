@@ -13,8 +13,8 @@ import click
     "--kind",
     type=click.Choice(["scores", "votes", "rankings", "ratings"]),
     required=True,
-    help="Columns of scores: image, score; of votes: first, second, winner; of rankings: view, image, rank; of ratings: "
-    "image, rater, rating.",
+    help="Columns of scores: image, score; of votes: first, second, winner; of rankings: view, image, rank; "
+    "of ratings: image, rater, rating.",
 )
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Evidence file to write."
