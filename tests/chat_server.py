@@ -112,7 +112,14 @@ class ChatServer:
         pictures = [see(part["image_url"]["url"]) for part in parts if part["type"] == "image_url"]
         text = next(part["text"] for part in parts if part["type"] == "text")
         choice = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": ""}}
-        if "JSON" in text:
+        if "sheet" in text:
+            url = next(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
+            seen = see_sheet(url, int(text.split("shows ")[1].split()[0]))
+            ranking = sorted(range(1, len(seen) + 1), key=lambda number: -seen[number - 1])
+            scores = [round(100 * quality, 1) for quality in seen[: None if not self.mumbles else -1]]
+            said = {"scores": scores, "confidences": [0.6] * len(seen), "ranking": ranking}
+            choice["message"]["content"] = f"```json\n{json.dumps(said)}\n```"
+        elif "JSON" in text:
             if len(pictures) == 1:
                 said = {"score": round(100 * pictures[0], 1), "confidence": 0.7}
             else:
@@ -170,6 +177,18 @@ class ChatServer:
 def see(url):
     content = base64.b64decode(url.split(",", 1)[1])
     return float(np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))[..., 0].mean()) / 255
+
+
+def see_sheet(url, count):
+    """Return the quality in the middle of each cell of a contact sheet."""
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))).convert("RGB"))
+    columns = math.ceil(math.sqrt(count))
+    cell = (pixels.shape[1] - 8) // columns - 8
+    middles = [
+        (8 + i // columns * (cell + 30) + 22 + cell // 2, 8 + i % columns * (cell + 8) + cell // 2)
+        for i in range(count)
+    ]
+    return [float(pixels[y, x, 0]) / 255 for y, x in middles]
 
 
 def sigmoid(x):

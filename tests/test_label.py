@@ -20,11 +20,12 @@ from leafiqa.evidence.files import read_evidence
 from leafiqa.evidence.order import order
 from leafiqa.evidence.reliability import Preference, preferences, targets
 from leafiqa.teachers.http import Servers, _retry_after
-from leafiqa.teachers.label import Journal, ask, pair_rounds, point_tasks
+from leafiqa.teachers.label import Journal, Task, ask, pair_rounds, point_tasks
 from leafiqa.teachers.openai import ServerTeacher
 from leafiqa.teachers.pairs import choose_pairs
 from leafiqa.teachers.prompts import read_prompts
 from leafiqa.teachers.protocol import Answer, TeacherError, TeacherUnusable
+from leafiqa.teachers.sheets import compose, deal, read_sheet
 from leafiqa.teachers.words import word_logprobs, word_of
 from tests.chat_server import LEVELS, ChatServer, picture
 
@@ -225,7 +226,7 @@ def test_a_thousand_images_and_a_faulty_server(server, thousand, tmp_path):
     names = [f"{i:04}.png" for i in range(1000)]
     report = ask(teacher_at(one), point_tasks(names, journal), thousand, journal, concurrency=16)
     judged = Counter(json.loads(line)["image"] for line in journal.path.read_text().splitlines())
-    failed = {task[0] for task, _ in report.failed}
+    failed = {task.images[0] for task, _ in report.failed}
     assert set(judged.values()) == {1} and set(judged) | failed == set(names) and not set(judged) & failed
     assert one.busiest <= 16
 
@@ -266,6 +267,57 @@ def test_throughput_is_what_the_server_allows(server, thousand, tmp_path):
     ask(teacher_at(one), point_tasks(names, journal), thousand, journal, concurrency=8)
     # 400 questions, eight at a time, a tenth of a second each.
     assert 5.0 / (time.monotonic() - began) > 0.9
+
+
+def test_contact_sheets(server, images, tmp_path):
+    one, out = server(), tmp_path / "evidence.jsonl"
+    (images / "05.png").write_bytes(b"no image")
+    arguments = ["label", str(images), "--server", one.address, "--teacher", "seer", "-o", str(out), "--sheet", "3"]
+    done = CliRunner().invoke(cli, [*arguments, "--repeat", "2"])
+    assert done.exit_code == 1 and done.stderr.count("05.png") >= 1, done.output
+    assert "4 calls to make: 4 contact sheets" in done.stderr and one.answered == 4
+    evidence = read_evidence([out])
+    found = targets(evidence)
+    names = sorted(found)
+    assert len(names) == 11 and all(len(evidence.points[name]) == 2 for name in names)
+    assert spearmanr([found[n].score for n in names], [int(n[:2]) for n in names]).statistic > 0.99
+    views = [json.loads(line)["view"] for line in out.read_text().splitlines()]
+    assert len(set(views)) == 4 and all(p.view in views for p in evidence.pairs)
+    assert all(p.first > p.second for p in evidence.pairs)  # ranked best first, whatever their place on the sheet
+    # Each round has other company.
+    company = [{p.image for ps in evidence.points.values() for p in ps if p.view == view} for view in set(views)]
+    assert len({frozenset(c) for c in company}) == 4
+    (images / "05.png").unlink()
+    again = CliRunner().invoke(cli, [*arguments, "--repeat", "2"])
+    assert again.exit_code == 0 and one.answered == 4
+
+
+def test_a_sheet_of_which_a_score_is_missing_is_not_trusted(server):
+    with pytest.raises(TeacherError, match="scores must hold 4 numbers"):
+        teacher_at(server(mumbles=True)).sheet([picture(0.5)] * 4)
+    for answer, message in (
+        ({"scores": [1, 2, 300]}, "must be numbers from 0 to 100"),
+        ({"scores": {"1": 1, "2": 2, "3": 3}, "ranking": [1, 1, 2]}, "each of 1 to 3 once"),
+        ({"scores": [1, 2, True]}, "the answer says True"),
+    ):
+        with pytest.raises(TeacherError, match=message):
+            read_sheet(answer, 3)
+    assert read_sheet({"scores": {"1": 1, "2": 2}, "ranking": ["2", "1"]}, 2) == ([1, 2], [None, None], [1, 0])
+
+
+def test_sheets_hold_everything_once_and_nothing_alone():
+    names = [f"i{i}" for i in range(19)]
+    sheets = deal(names, [0] * 19, 3, 1, seed=0)
+    assert sorted(map(len, sheets)) == [2, 8, 9] and sorted(n for s in sheets for n in s) == sorted(names)
+    assert deal(names, [1] * 18 + [0], 3, 1, seed=0) == [("i18",)]
+    assert deal(names, [0] * 19, 3, 1, seed=0) == sheets
+
+
+def test_a_sheet_shows_each_image_unenlarged():
+    sheet = np.asarray(compose([picture(0.2), picture(1.0, side=100), picture(0.6)], 50))
+    assert sheet.shape == (2 * (50 + 30) + 8, 2 * 58 + 8, 3)
+    assert (sheet == [51, 90, 90]).all(-1).sum() == 32 * 32  # small ones stay small
+    assert (sheet == [255, 90, 90]).all(-1).sum() == 50 * 50  # large ones are fitted in
 
 
 class Planted:
@@ -314,9 +366,9 @@ def test_a_teacher_that_prefers_the_first_place_is_not_believed(server, images, 
 def test_half_asked_pairs_are_completed_first(images, tmp_path):
     journal = Journal(tmp_path / "evidence.jsonl", "planted")
     names = [f"{i:02}.png" for i in range(12)]
-    journal.write(("03.png", "07.png"), Answer({"first": 0.2}), ("", ""))
+    journal.write(Task("pair", ("03.png", "07.png")), Answer({"first": 0.2}), ("", ""))
     rounds = pair_rounds(names, journal, 4)
-    assert next(iter(rounds)) == [("07.png", "03.png")]
+    assert next(iter(rounds)) == [Task("pair", ("07.png", "03.png"))]
     said = compared(Planted(None), images, names, journal.path, 4)
     assert len(said) == 4 and len(journal.path.read_text().splitlines()) == 8
 

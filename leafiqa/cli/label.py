@@ -69,6 +69,11 @@ _BIAS = 0.15
     help="levels reads log-probabilities, number asks for a number; auto finds out.",
 )
 @click.option(
+    "--sheet",
+    type=click.IntRange(2, 8),
+    help="Judge SHEET x SHEET images in one view and call instead of each by itself; with --server.",
+)
+@click.option(
     "--concurrency", type=click.IntRange(1, 512), default=16, show_default=True, help="Questions under way at once."
 )
 @click.option(
@@ -110,6 +115,7 @@ def label(
     points: bool,
     pairs: int,
     repeat: int,
+    sheet: int | None,
     mode: str,
     concurrency: int,
     max_side: int,
@@ -131,7 +137,7 @@ def label(
     """
     from leafiqa.folder.find import find_images
     from leafiqa.teachers.http import Servers
-    from leafiqa.teachers.label import Journal, Report, ask, pair_rounds, point_tasks
+    from leafiqa.teachers.label import Journal, Report, ask, pair_rounds, point_tasks, sheet_tasks
     from leafiqa.teachers.openai import ServerTeacher
     from leafiqa.teachers.prompts import read_prompts
     from leafiqa.teachers.protocol import TeacherUnusable
@@ -146,13 +152,23 @@ def label(
     names = [os.path.relpath(path, folder) for path in found]
     if outside := [name for name in names if name.startswith("..")]:
         raise click.UsageError(f"{outside[0]} is not in --images {folder}")
+    if sheet and not servers:
+        raise click.UsageError("--sheet needs --server: contact sheets are answered in words")
     journal = Journal(output, Path(model).resolve().name if not servers and Path(model).is_dir() else model)
-    todo = point_tasks(names, journal, repeat) if points else []
-    calls = len(todo) + 2 * max(0, pairs - sum(len(task) == 2 for task in journal.done) // 2)
+    todo: list[Task] = []
+    if points and sheet:
+        todo = sheet_tasks(names, journal, sheet, repeat, seed)
+    elif points:
+        todo = point_tasks(names, journal, repeat)
+    calls = len(todo) + 2 * max(0, pairs - sum(task.kind == "pair" for task in journal.done) // 2)
     click.echo(
         f"{len(names)} images, names relative to {folder}; {len(journal.done)} questions answered before", err=True
     )
-    click.echo(f"{calls} calls to make: {len(todo)} judgments, {calls - len(todo)} comparisons", err=True)
+    click.echo(
+        f"{calls} calls to make: {len(todo)} {'contact sheets' if sheet else 'judgments'}, "
+        f"{calls - len(todo)} comparisons",
+        err=True,
+    )
     if dry_run or not calls:
         return
     asked = read_prompts(prompts)
@@ -188,7 +204,7 @@ def label(
                 total.add(ask(teacher, tasks, folder, journal, concurrency=concurrency, advance=advance))
 
             run(todo)
-            silent = {task[0] for task, _ in total.failed}
+            silent = {task.images[0] for task, _ in total.failed if task.kind == "point"}
             answering = [name for name in names if name not in silent]
             if pairs and len(answering) > 1:
                 for tasks in pair_rounds(answering, journal, pairs, seed=seed):
@@ -200,7 +216,7 @@ def label(
         click.echo(f"{total.answered} answers, {len(total.failed)} questions without{retries}", err=True)
     click.echo(_cost("used", total, total.answered, price), err=True)
     for task, why in total.failed:
-        click.echo(f"leafiqa: {' against '.join(task)}: {why}", err=True)
+        click.echo(f"leafiqa: {', '.join(task.images)}: {why}", err=True)
     if journal.done:
         _tell(journal)
     click.echo(output)

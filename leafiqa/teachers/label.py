@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -26,9 +26,21 @@ from leafiqa.evidence.reliability import preferences, targets
 from leafiqa.images.decode import decode
 from leafiqa.teachers.pairs import choose_pairs
 from leafiqa.teachers.protocol import Answer, Teacher, TeacherError, TeacherUnusable
+from leafiqa.teachers.sheets import deal
 
-# One name for a point-wise question, two for a comparison in this order.
-Task = tuple[str, ...]
+
+class Task(NamedTuple):
+    """One question.
+
+    Attributes:
+        kind: "point", "pair" or "sheet".
+        images: names: one, two in the order shown, or those on a contact sheet.
+    """
+
+    kind: str
+    images: tuple[str, ...]
+
+
 _ROUNDS = 4
 
 
@@ -70,7 +82,8 @@ class Journal:
         for line in path.read_bytes().split(b"\n") if path.exists() else []:
             try:
                 record = json.loads(line)
-                task: Task = (record["image"],) if record["kind"] == "point" else tuple(record["images"])
+                kind = record["kind"]
+                task = Task(kind, (record["image"],) if kind == "point" else tuple(record["images"]))
             except (ValueError, KeyError, TypeError):
                 continue  # a torn line: its question is asked again
             if record.get("asked") != teacher:
@@ -82,13 +95,21 @@ class Journal:
 
     def write(self, task: Task, answer: Answer, digests: Sequence[str]) -> None:
         """Add an answer and wait until it is on the disk."""
-        what: dict[str, Any] = (
-            {"kind": "point", "image": task[0], "sha256": digests[0]}
-            if len(task) == 1
-            else {"kind": "pair", "images": list(task), "sha256": list(digests)}
-        )
-        append_evidence(self.path, [{**what, **answer.judgment, **answer.asked, "asked": self.teacher}])
-        self.done[task] = self.done.get(task, 0) + 1
+        records: list[dict[str, Any]] = []
+        if task.kind == "point":
+            records.append({"kind": "point", "image": task.images[0], "sha256": digests[0], **answer.judgment})
+        elif task.kind == "pair":
+            records.append({"kind": "pair", "images": list(task.images), "sha256": list(digests), **answer.judgment})
+        else:
+            # Named after what is on it, in its order: the same in any run.
+            view = hashlib.sha256("\0".join((*task.images, *digests)).encode()).hexdigest()[:12]
+            for name, digest, point in zip(task.images, digests, answer.judgment["points"]):
+                records.append({"kind": "point", "image": name, "sha256": digest, **point, "view": view})
+            if (ranking := answer.judgment["ranking"]) is not None:
+                records.append({"kind": "ranking", "images": [task.images[i] for i in ranking], "view": view})
+        append_evidence(self.path, [{**record, **answer.asked, "asked": self.teacher} for record in records])
+        for done in [Task("point", (name,)) for name in task.images] if task.kind == "sheet" else [task]:
+            self.done[done] = self.done.get(done, 0) + 1
 
     def evidence(self) -> Evidence:
         """Return all that was answered."""
@@ -119,12 +140,30 @@ def ask(
     """
     report = Report()
 
-    def one(task: Task) -> tuple[Answer, list[str]]:
-        pictures, digests = zip(*(_open(folder / name) for name in task))
-        return (teacher.judge(*pictures) if len(task) == 1 else teacher.compare(*pictures)), list(digests)
+    def one(task: Task) -> tuple[Task, Answer, list[str], list[tuple[Task, str]]]:
+        opened, unreadable = [], []
+        for name in task.images:
+            try:
+                opened.append((name, *_open(folder / name)))
+            except (ImageError, OSError) as error:
+                # Of a contact sheet the others are judged all the same.
+                if task.kind != "sheet":
+                    raise
+                unreadable.append((Task("point", (name,)), str(error)))
+        pictures = [picture for _, picture, _ in opened]
+        if task.kind == "point":
+            answer = teacher.judge(pictures[0])
+        elif task.kind == "pair":
+            answer = teacher.compare(pictures[0], pictures[1])
+        elif pictures:
+            answer = teacher.sheet(pictures)  # type: ignore[attr-defined]
+        else:
+            raise TeacherError("none of its images can be read")
+        shown = Task(task.kind, tuple(name for name, _, _ in opened))
+        return shown, answer, [digest for _, _, digest in opened], unreadable
 
     pool = ThreadPoolExecutor(concurrency)
-    waiting: dict[Future[tuple[Answer, list[str]]], Task] = {}
+    waiting: dict[Future[tuple[Task, Answer, list[str], list[tuple[Task, str]]]], Task] = {}
     upcoming = iter(tasks)
     try:
         while True:
@@ -136,13 +175,14 @@ def ask(
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 task = waiting.pop(future)
                 try:
-                    answer, digests = future.result()
+                    shown, answer, digests, unreadable = future.result()
                 except TeacherUnusable:
                     raise
                 except (TeacherError, ImageError, OSError) as error:
                     report.failed.append((task, str(error)))
                 else:
-                    journal.write(task, answer, digests)
+                    journal.write(shown, answer, digests)
+                    report.failed += unreadable
                     report.answered += 1
                     report.tokens = (report.tokens[0] + answer.tokens[0], report.tokens[1] + answer.tokens[1])
                 advance(task)
@@ -152,7 +192,14 @@ def ask(
 
 def point_tasks(names: Sequence[str], journal: Journal, repeat: int = 1) -> list[Task]:
     """Return the point-wise questions that have no answer yet, each image `repeat` times in all."""
-    return [(name,) for number in range(repeat) for name in names if journal.done.get((name,), 0) <= number]
+    tasks = [Task("point", (name,)) for name in names]
+    return [task for number in range(repeat) for task in tasks if journal.done.get(task, 0) <= number]
+
+
+def sheet_tasks(names: Sequence[str], journal: Journal, side: int, repeat: int = 1, seed: int = 0) -> list[Task]:
+    """Return contact sheets for images that were not on `repeat` of them yet; see `leafiqa.teachers.sheets.deal`."""
+    counts = [journal.done.get(Task("point", (name,)), 0) for name in names]
+    return [Task("sheet", sheet) for sheet in deal(names, counts, side, repeat, seed)]
 
 
 def pair_rounds(
@@ -181,9 +228,12 @@ def pair_rounds(
     tried: set[frozenset[str]] = set()
 
     def begun() -> set[frozenset[str]]:
-        return tried | {frozenset(task) for task in journal.done if len(task) == 2 and set(task) <= wanted}
+        return tried | {
+            frozenset(task.images) for task in journal.done if task.kind == "pair" and set(task.images) <= wanted
+        }
 
-    halves: list[Task] = [task[::-1] for task in journal.done if len(task) == 2 and set(task) <= wanted]
+    asked_so = [task for task in journal.done if task.kind == "pair" and set(task.images) <= wanted]
+    halves = [Task("pair", task.images[::-1]) for task in asked_so]
     if halves := [task for task in halves if task not in journal.done]:
         yield halves
     per_round = max(1, math.ceil(budget / _ROUNDS))
@@ -206,8 +256,7 @@ def pair_rounds(
             return
         # Also those that will stay without an answer: they are not to be chosen for ever.
         tried |= {frozenset(pair) for pair in chosen}
-        tasks: list[Task] = [task for first, second in chosen for task in ((first, second), (second, first))]
-        yield tasks
+        yield [Task("pair", pair) for first, second in chosen for pair in ((first, second), (second, first))]
 
 
 def _belief(

@@ -12,6 +12,7 @@ import json
 import math
 import re
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
@@ -20,6 +21,7 @@ from leafiqa.evidence.records import LEVELS
 from leafiqa.teachers.http import Refused, Servers
 from leafiqa.teachers.prompts import Prompt, read_prompts
 from leafiqa.teachers.protocol import Answer, TeacherError, TeacherUnusable
+from leafiqa.teachers.sheets import compose, read_sheet
 from leafiqa.teachers.words import word_logprobs
 
 # The most that vLLM and OpenAI give.
@@ -91,6 +93,23 @@ class ServerTeacher:
         found, asked, tokens = self._by_number("pair-number", [first, second])
         return Answer({"first": _number(found, "first", 0, 1)}, asked, tokens)
 
+    def sheet(self, images: Sequence[Image.Image]) -> Answer:
+        """Judge several images in one view, by number and rank."""
+        count, prompt = len(images), self._prompts["sheet-number"]
+        prompt = Prompt(prompt.name, prompt.text.replace("{count}", str(count)))
+        # The sheet as a whole stays within what may be sent.
+        side = math.ceil(math.sqrt(count))
+        cell = max(max(image.size) for image in images)
+        if self._max_side is not None:
+            cell = min(cell, self._max_side // side)
+        found, asked, tokens = self._ask_number(prompt, [compose(images, cell)], 40 + 20 * count, self._temperature)
+        scores, confidences, ranking = read_sheet(found, count)
+        points = [
+            {"score": score, "scale": [0, 100], **({} if confidence is None else {"confidence": confidence})}
+            for score, confidence in zip(scores, confidences)
+        ]
+        return Answer({"points": points, "ranking": ranking}, {**asked, "cell": cell}, tokens)
+
     def _by_words(
         self, purpose: str, images: list[Image.Image], words: tuple[str, ...]
     ) -> tuple[dict[str, float], dict[str, Any], tuple[int, int]] | None:
@@ -141,16 +160,20 @@ class ServerTeacher:
     def _by_number(
         self, purpose: str, images: list[Image.Image]
     ) -> tuple[dict[str, Any], dict[str, Any], tuple[int, int]]:
-        prompt = self._prompts[purpose]
+        return self._ask_number(self._prompts[purpose], images, _NUMBER_TOKENS, self._temperature)
+
+    def _ask_number(
+        self, prompt: Prompt, images: list[Image.Image], tokens: int, temperature: float
+    ) -> tuple[dict[str, Any], dict[str, Any], tuple[int, int]]:
+        """Return the JSON object that the answer holds, what was asked, and the tokens used."""
+        body = {**self._body(prompt, images), "max_tokens": tokens, "temperature": temperature}
         try:
-            answer = self._servers.post(
-                "/chat/completions",
-                {**self._body(prompt, images), "max_tokens": _NUMBER_TOKENS, "temperature": self._temperature},
-            )
+            answer = self._servers.post("/chat/completions", body)
         except Refused as error:
             raise _usable(error) from error
         text = str((_choice(answer).get("message") or {}).get("content") or "")
-        found = re.search(r"\{[^{}]*\}", text)
+        # From the first brace to the last: around it may be a greeting or a code fence.
+        found = re.search(r"\{.*\}", text, re.DOTALL)
         try:
             parsed = json.loads(found.group()) if found else None
         except ValueError:

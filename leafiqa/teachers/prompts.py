@@ -14,7 +14,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PURPOSES = ("point-levels", "point-number", "pair-words", "pair-number")
+PURPOSES = ("point-levels", "point-number", "pair-words", "pair-number", "sheet-number")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ class Answer:
     Attributes:
         judgment: fields of the evidence record: `levels` (log-probabilities by level word; one that is missing is
             unknown, not impossible), or `score`, `scale` and `confidence`; of a comparison `first`, the probability
-            that the image shown first is the better.
+            that the image shown first is the better; of a contact sheet `points`, such fields for each image, and
+            `ranking`, the images' places from 0, best first, or None.
         asked: what was asked and of whom, recorded with the judgment: `teacher`, `prompt`, ...
         tokens: what it cost, `(in, out)`.
     """
