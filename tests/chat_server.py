@@ -29,12 +29,14 @@ class ChatServer:
         logprobs: answer with log-probabilities.
         vllm: know /tokenize and logprob_token_ids.
         missing: level words left out of the top tokens.
+        model: the name it serves.
         faults: share of requests answered with a fault, of `kinds`.
         delay: seconds that an answer takes.
     """
 
     def __init__(self, **ways):
         self.bias, self.logprobs, self.vllm, self.missing, self.mumbles = 0.0, True, False, (), False
+        self.model = "seer"
         self.faults, self.kinds, self.delay, self.key = 0.0, ("429", "500", "reset", "half", "slow"), 0.0, None
         self.__dict__.update(ways)
         self.requests, self.answered, self.bodies = Counter(), 0, []
@@ -76,7 +78,7 @@ class ChatServer:
             return self.send(handler, 404, {"error": {"message": "no such route"}})
         if self.key and handler.headers.get("Authorization") != f"Bearer {self.key}":
             return self.send(handler, 401, {"error": {"message": "invalid key"}})
-        if body["model"] != "seer":
+        if body["model"] != self.model:
             return self.send(handler, 404, {"error": {"message": f"The model {body['model']} does not exist."}})
         with self.lock:
             self.busy += 1
@@ -133,7 +135,7 @@ class ChatServer:
             if self.logprobs and body.get("logprobs"):
                 choice["logprobs"] = {"content": [{"top_logprobs": self.top(masses, body)}]}
         return {
-            "model": "seer",
+            "model": self.model,
             "choices": [choice],
             "usage": {"prompt_tokens": 300 * len(pictures), "completion_tokens": 1},
         }
