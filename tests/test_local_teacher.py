@@ -17,7 +17,7 @@ from leafiqa.teachers.local import LocalTeacher, first_tokens
 from leafiqa.teachers.protocol import TeacherUnusable
 from tests.chat_server import picture
 from tests.conftest import make_picture
-from tests.tiny_vlm import build_tiny_vlm
+from tests.tiny_vlm import build_tiny_qwen, build_tiny_vlm
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,17 @@ def test_batches_are_equal_to_single_calls(teacher):
     assert together[0] != together[2]
     for a, b in zip(together, alone):
         assert a == pytest.approx(b, abs=1e-4)
-    # Questions of different length: what is padded must be on the left.
-    assert teacher._processor.tokenizer.padding_side == "left"
+
+
+def test_padding_changes_nothing(tmp_path):
+    """A small and a large image are questions of different length: what is added to the shorter one is not seen."""
+    teacher = LocalTeacher(str(build_tiny_qwen(tmp_path / "qwen")), device_map="cpu", dtype="float32")
+    questions = [(picture(0.3, side=28),), (picture(0.8, side=112),), (picture(0.5, side=56),)]
+    together = teacher._answer(questions)
+    alone = [teacher._answer([question])[0] for question in questions]
+    assert together[0] != pytest.approx(together[1], abs=1e-2)
+    for a, b in zip(together, alone):
+        assert a == pytest.approx(b, abs=1e-3)
 
 
 def test_comparisons_depend_on_the_order_shown(teacher):
