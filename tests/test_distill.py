@@ -336,6 +336,35 @@ def test_a_gate_learns_to_tell_sources_apart(small_run):
         begin(replace(later, experts=3))
 
 
+def test_scales_of_sources_are_reconciled(small_run):
+    """The same images under a strict and a lenient teacher end on one scale, in the order each gave them."""
+    folder = small_run.parent
+    config = read_config(small_run)
+    sources = []
+    for name, power in (("strict", 3.0), ("lenient", 0.3)):
+        lines = [
+            {"kind": "point", "image": f"{i}.png", "score": (i / 9) ** power, "scale": [0, 1]}
+            for i in range(10)
+            if i != 8
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        sources.append(replace(config.sources[0], name=name, evidence=(folder / f"{name}.jsonl",), table=None))
+    config = replace(config, sources=tuple(sources), initial="leaf", reconcile=True, epochs=1)
+    data = load(config)
+    before = (data.targets[:9] - data.targets[9:]).abs().mean()
+    run = Run(config, data, connect("cpu"))
+    after = (run.data.targets[:9] - run.data.targets[9:]).abs().mean()
+    assert after < 0.4 * before
+    for part in (slice(0, 9), slice(9, 18)):
+        assert run.data.targets[part].diff().min() >= 0 and data.targets[part].diff().min() >= 0
+    # A resumed run keeps the scales that it began with.
+    resumed = Run(config, data, connect("cpu"), {"config": config.fingerprint(), **run.state()})
+    assert torch.equal(resumed.data.targets, run.data.targets)
+    with pytest.raises(EvidenceError, match="reconcile needs an initial student"):
+        small_run.write_text("reconcile = true\n" + small_run.read_text())
+        read_config(small_run)
+
+
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_atto"])
 def test_other_backbones(small_run, backbone):
     config = replace(

@@ -76,6 +76,8 @@ class Config:
         null_weight: weight of the loss that keeps pictures of nothing low.
         sigma: standard deviation of one judgment, in score units; turns score gaps into preferences.
         reliability_power: evidence weighs its reliability to this power; 0 switches weighting off.
+        reconcile: bring the scores of all sources to the scale of the student that training begins at, which takes
+            teachers that are not equally strict; see `leafiqa.distill.reconcile`.
         seed: seeds everything random.
         bf16: run the student in bfloat16 autocast; faster on GPUs and on CPUs with bfloat16 instructions, slower on
             others.
@@ -110,6 +112,7 @@ class Config:
     null_weight: float = 0.5
     sigma: float = 0.1
     reliability_power: float = 1.0
+    reconcile: bool = False
     seed: int = 0
     bf16: bool = False
     device: str = "auto"
@@ -178,6 +181,8 @@ def _check(config: Config, where: str) -> None:
     for name, low in least.items():
         if not low <= getattr(config, name) < float("inf"):
             raise EvidenceError(f"config {where}: {name} must be a number from {low} on, got {getattr(config, name)}")
+    if config.reconcile and (config.initial == "timm" or Path(config.initial).suffix in {".pth", ".pt"}):
+        raise EvidenceError(f"config {where}: reconcile needs an initial student, got initial = {config.initial!r}")
     if config.crop > config.area:
         raise EvidenceError(f"config {where}: crop {config.crop} must not exceed area {config.area}")
     if not 0 <= config.ema < 1:

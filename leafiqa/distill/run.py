@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from leafiqa.distill.initial import begin, freeze, gate_is_new
 from leafiqa.distill.losses.fidelity import fidelity_loss, preference
 from leafiqa.distill.losses.point import point_loss
 from leafiqa.distill.processes import Processes
+from leafiqa.distill.reconcile import apply_scales, find_scales
 from leafiqa.distill.spread import Spread
 
 # Preference for a milder step over one that is 1, 2, ... levels stronger, in standard deviations.
@@ -43,6 +45,11 @@ class Run:
         self.generator = torch.Generator().manual_seed(config.seed)
         # A gate that was learned already stays with what it knows; these sources may be others.
         self.teach_gate = gate_is_new(config) and len(config.sources) == config.experts
+        self.scales = None if state is None else state.get("scales")
+        if config.reconcile and self.scales is None:
+            self.scales = find_scales(self.student.eval(), data, self.generator)
+        if self.scales is not None:
+            self.data = replace(data, targets=apply_scales(data, self.scales))
         if state is None and not start.knows:
             self._probe()
         freeze(self.student, config.freeze)
@@ -235,6 +242,7 @@ class Run:
             "rng": torch.get_rng_state(),  # dropout draws from it
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "order": self.order,
+            "scales": self.scales,
             "recent": self.recent,
         }
 
