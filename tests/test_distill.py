@@ -284,9 +284,8 @@ def test_a_student_of_leafiqa_can_be_the_start(small_run):
     small_run.write_text(re.sub("initial = .*", 'initial = "leaf"', small_run.read_text()))
     config = read_config(small_run)
     start = begin(config)
-    assert start.knows and torch.equal(
-        start.student.head[0].weight, leafiqa.create_metric("leaf").student.head[0].weight
-    )
+    known = leafiqa.create_metric("leaf").student.state_dict()
+    assert start.knows and all(torch.equal(value, known[name]) for name, value in start.student.state_dict().items())
     quietly(replace(config, epochs=1))
     assert (config.output / "epoch1.pt").exists()
     with pytest.raises(EvidenceError, match="make them the same"):
@@ -294,13 +293,15 @@ def test_a_student_of_leafiqa_can_be_the_start(small_run):
 
 
 def test_experts_begin_as_copies_of_the_one_reader(small_run):
-    small_run.write_text(re.sub("initial = .*", 'initial = "leaf"', small_run.read_text()))
-    config = replace(read_config(small_run), experts=3)
-    known, grown = leafiqa.create_metric("leaf").student, begin(config).student.eval()
+    config = replace(read_config(small_run), epochs=1)
+    known = quietly(config)
+    export(config, config.output / "epoch1.pt", config.output)
+    config = replace(config, initial=str(config.output), experts=3)
+    grown = begin(config).student.eval()
     assert len(grown.head.experts) == 3
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(grown(images), known(images), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(grown(images), known(images), atol=2e-3, rtol=2e-3)  # stored in half precision
     assert gate_is_new(config) and not gate_is_new(replace(config, experts=0))
 
 
