@@ -43,8 +43,9 @@ def server():
         one.close()
 
 
-def teacher_at(*servers, **ways):
-    asked = Servers([one.address for one in servers], timeout=1.0, first_wait=0.01)
+def teacher_at(*servers, concurrency=8, first_wait=0.01, **ways):
+    addresses = [one.address for one in servers]
+    asked = Servers(addresses, timeout=1.0, first_wait=first_wait, concurrency=concurrency)
     return ServerTeacher(asked, "seer", **ways)
 
 
@@ -224,11 +225,12 @@ def test_a_thousand_images_and_a_faulty_server(server, thousand, tmp_path):
     one = server(faults=0.1)
     journal = Journal(tmp_path / "evidence.jsonl", "seer")
     names = [f"{i:04}.png" for i in range(1000)]
-    report = ask(teacher_at(one), point_tasks(names, journal), thousand, journal, concurrency=16)
+    teacher = teacher_at(one, concurrency=16)
+    report = ask(teacher, point_tasks(names, journal), thousand, journal, threads=36)
     judged = Counter(json.loads(line)["image"] for line in journal.path.read_text().splitlines())
     failed = {task.images[0] for task, _ in report.failed}
     assert set(judged.values()) == {1} and set(judged) | failed == set(names) and not set(judged) & failed
-    assert one.busiest <= 16
+    assert one.busiest <= 20
 
 
 def test_twenty_kills_duplicate_nothing(server, thousand, tmp_path):
@@ -260,13 +262,17 @@ def test_twenty_kills_duplicate_nothing(server, thousand, tmp_path):
 
 
 def test_throughput_is_what_the_server_allows(server, thousand, tmp_path):
-    one = server(delay=0.1)
+    """One request in ten fails; those put off take nobody's place."""
+    one = server(delay=0.1, faults=0.1, kinds=("429", "500", "reset", "half"))
     journal = Journal(tmp_path / "evidence.jsonl", "seer")
-    names = [f"{i:04}.png" for i in range(400)]
+    names = [f"{i:04}.png" for i in range(600)]
     began = time.monotonic()
-    ask(teacher_at(one), point_tasks(names, journal), thousand, journal, concurrency=8)
-    # 400 questions, eight at a time, a tenth of a second each.
-    assert 5.0 / (time.monotonic() - began) > 0.9
+    teacher = teacher_at(one, concurrency=8, first_wait=0.3)
+    report = ask(teacher, point_tasks(names, journal), thousand, journal, threads=20)
+    took = time.monotonic() - began
+    assert report.answered == 600 and one.busiest <= 12  # the server learns a little late that it is done
+    # Eight at a time, a tenth of a second each, for every request that the server got, the failed ones too.
+    assert one.requests["/v1/chat/completions"] * 0.1 / 8 / took > 0.9
 
 
 def test_contact_sheets(server, images, tmp_path):
@@ -340,7 +346,7 @@ class Planted:
 def compared(teacher, folder, names, path, budget):
     journal = Journal(path, teacher.name)
     for tasks in pair_rounds(names, journal, budget):
-        ask(teacher, tasks, folder, journal, concurrency=4)
+        ask(teacher, tasks, folder, journal, threads=4)
     return preferences(journal.evidence())
 
 

@@ -176,7 +176,9 @@ def label(
     try:
         if servers:
             key = os.environ.get(key_variable) or None
-            server = Servers(servers, key=key, timeout=timeout, attempts=attempts)
+            server = Servers(servers, key=key, timeout=timeout, attempts=attempts, concurrency=concurrency)
+            # Some read images, some wait to ask again, while as many as may be are being answered.
+            threads = 2 * concurrency + 4
             warmth = 0.7 if repeat > 1 else 0.0
             teacher = ServerTeacher(server, model, prompts=asked, mode=mode, max_side=max_side, temperature=warmth)
         else:
@@ -185,7 +187,7 @@ def label(
             teacher = LocalTeacher(
                 model, revision=revision, device_map=device, batch=batch, max_side=max_side, prompts=asked
             )
-            concurrency = 2 * batch
+            threads = 2 * batch
     except TeacherUnusable as error:
         raise click.ClickException(str(error)) from error
     total = Report()
@@ -201,7 +203,7 @@ def label(
                     total.add(ask(teacher, tasks[:1], folder, journal, advance=advance))
                     click.echo(_cost("estimated", total, calls, price), err=True)
                     tasks = tasks[1:]
-                total.add(ask(teacher, tasks, folder, journal, concurrency=concurrency, advance=advance))
+                total.add(ask(teacher, tasks, folder, journal, threads=threads, advance=advance))
 
             run(todo)
             silent = {task.images[0] for task, _ in total.failed if task.kind == "point"}

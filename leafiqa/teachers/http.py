@@ -41,6 +41,7 @@ class Servers:
         key: sent as a bearer token; written nowhere.
         timeout: seconds to wait for an answer.
         attempts: how often a question is asked before it is given up.
+        concurrency: requests under way at once; a question that waits to be asked again is not under way.
         first_wait: seconds before the second attempt; doubled for each further one, with jitter.
     """
 
@@ -51,12 +52,14 @@ class Servers:
         key: str | None = None,
         timeout: float = 120.0,
         attempts: int = 6,
+        concurrency: int = 8,
         first_wait: float = 1.0,
     ) -> None:
         self.addresses = [address.rstrip("/") for address in addresses]
         self._key, self._timeout, self._attempts, self._first_wait = key, timeout, attempts, first_wait
         self._turn = itertools.cycle(self.addresses)
         self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(concurrency)
         self._not_before = dict.fromkeys(self.addresses, 0.0)
         self.retries = 0
         self._random = random.Random()  # the program's own random state is left alone
@@ -74,7 +77,8 @@ class Servers:
         for attempt in range(self._attempts):
             address = self._next()
             try:
-                return self._once(address + path, content, self._timeout)
+                with self._slots:
+                    return self._once(address + path, content, self._timeout)
             except urllib.error.HTTPError as error:
                 why = f"{address}: HTTP {error.code}: {_reason(error)}"
                 if error.code in (401, 403):

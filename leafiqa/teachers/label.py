@@ -122,7 +122,7 @@ def ask(
     folder: Path,
     journal: Journal,
     *,
-    concurrency: int = 8,
+    threads: int = 8,
     advance: Callable[[Task], None] = lambda task: None,
 ) -> Report:
     """Ask questions and write the answers down.
@@ -132,7 +132,7 @@ def ask(
         tasks: what to ask.
         folder: what the images' names are relative to.
         journal: where to write.
-        concurrency: how many questions are under way at once.
+        threads: questions that are worked on at once: images being read, answers waited for, questions put off.
         advance: called with each question that is done with, answered or not.
 
     Raises:
@@ -162,13 +162,13 @@ def ask(
         shown = Task(task.kind, tuple(name for name, _, _ in opened))
         return shown, answer, [digest for _, _, digest in opened], unreadable
 
-    pool = ThreadPoolExecutor(concurrency)
+    pool = ThreadPoolExecutor(threads)
     waiting: dict[Future[tuple[Task, Answer, list[str], list[tuple[Task, str]]]], Task] = {}
     upcoming = iter(tasks)
     try:
         while True:
             # A few more than are under way, so that a free thread finds work at once.
-            for task in itertools.islice(upcoming, max(0, concurrency + 4 - len(waiting))):
+            for task in itertools.islice(upcoming, max(0, threads + 4 - len(waiting))):
                 waiting[pool.submit(one, task)] = task
             if not waiting:
                 return report
