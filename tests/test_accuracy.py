@@ -11,7 +11,7 @@ from leafiqa.images.decode import decode
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("dataset", "floor"), [("agiqa3k", 0.83), ("biq2021", 0.73)])
+@pytest.mark.parametrize(("dataset", "floor"), [("agiqa3k", 0.83), ("biq2021", 0.755)])
 def test_agreement_with_people_on_val(metric, dataset, floor):
     measured = agreement(metric, dataset)
     assert measured["srcc"] >= floor
