@@ -105,7 +105,7 @@ class Journal:
             view = hashlib.sha256("\0".join((*task.images, *digests)).encode()).hexdigest()[:12]
             for name, digest, point in zip(task.images, digests, answer.judgment["points"]):
                 records.append({"kind": "point", "image": name, "sha256": digest, **point, "view": view})
-            if (ranking := answer.judgment["ranking"]) is not None:
+            if (ranking := answer.judgment["ranking"]) is not None and len(ranking) > 1:
                 records.append({"kind": "ranking", "images": [task.images[i] for i in ranking], "view": view})
         append_evidence(self.path, [{**record, **answer.asked, "asked": self.teacher} for record in records])
         for done in [Task("point", (name,)) for name in task.images] if task.kind == "sheet" else [task]:

@@ -34,4 +34,5 @@ def word_logprobs(tokens: Iterable[tuple[str, float]], words: Sequence[str]) -> 
         # Servers write -9999 or so for "not known".
         if word is not None and math.isfinite(logprob) and logprob > -1000:
             masses[word] = masses.get(word, 0.0) + math.exp(min(logprob, 0.0))
-    return {word: math.log(mass) for word, mass in masses.items() if mass > 0}
+    # Rounding may add up to a little more than one.
+    return {word: min(math.log(mass), 0.0) for word, mass in masses.items() if mass > 0}
