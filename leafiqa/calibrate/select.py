@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
+from scipy.stats import rankdata
 
 from leafiqa.calibrate.features import Seen
 from leafiqa.calibrate.fit import Array
@@ -93,6 +94,4 @@ def select(
 
 def _ranks(values: Array) -> Array:
     """Return ranks scaled to [0, 1]; equal values share one."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - (counts + 1) / 2
-    return middle[place] / max(1, len(values) - 1)
+    return (rankdata(values) - 1) / max(1, len(values) - 1)

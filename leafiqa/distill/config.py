@@ -118,6 +118,11 @@ class Config:
     device: str = "auto"
     card: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def begins_at_student(self) -> bool:
+        """Whether training begins at a student of leafiqa, not at weights of a backbone alone."""
+        return self.initial != "timm" and Path(self.initial).suffix not in {".pth", ".pt"}
+
     def fingerprint(self) -> dict[str, str]:
         """Return what decides the run's outcome, as text by field; a checkpoint goes on only under the same."""
         return {f.name: repr(getattr(self, f.name)) for f in fields(self) if f.name not in _NOT_OUTCOME}
@@ -181,7 +186,7 @@ def _check(config: Config, where: str) -> None:
     for name, low in least.items():
         if not low <= getattr(config, name) < float("inf"):
             raise EvidenceError(f"config {where}: {name} must be a number from {low} on, got {getattr(config, name)}")
-    if config.reconcile and (config.initial == "timm" or Path(config.initial).suffix in {".pth", ".pt"}):
+    if config.reconcile and not config.begins_at_student:
         raise EvidenceError(f"config {where}: reconcile needs an initial student, got initial = {config.initial!r}")
     if config.crop > config.area:
         raise EvidenceError(f"config {where}: crop {config.crop} must not exceed area {config.area}")

@@ -31,7 +31,7 @@ def gate_is_new(config: Config) -> bool:
     """Tell whether the head gets a gate that the student which training begins at does not have."""
     if config.experts < 2:
         return False
-    return not _is_student(config) or resolve(config.initial)[1].architecture.get("experts", 1) != config.experts
+    return not config.begins_at_student or resolve(config.initial)[1].architecture.get("experts", 1) != config.experts
 
 
 def architecture(config: Config) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def architecture(config: Config) -> dict[str, Any]:
         EvidenceError: the config begins at a student of another backbone.
         WeightsError: there is no such student.
     """
-    if _is_student(config):
+    if config.begins_at_student:
         _, card = resolve(config.initial)
         if card.architecture["backbone"] != config.backbone:
             raise EvidenceError(
@@ -83,7 +83,7 @@ def begin(config: Config, weights: bool = True) -> Start:
         WeightsError: they cannot be found or read.
     """
     arguments = architecture(config)
-    if _is_student(config) and weights:
+    if config.begins_at_student and weights:
         file, card = resolve(config.initial)
         known = load_student(file, card)
         if not gate_is_new(config):
@@ -99,11 +99,7 @@ def begin(config: Config, weights: bool = True) -> Start:
         _from_timm(student, config.backbone)
     elif weights:
         load_imagenet(student, Path(config.initial))
-    return Start(student, knows=_is_student(config))
-
-
-def _is_student(config: Config) -> bool:
-    return config.initial != "timm" and Path(config.initial).suffix not in {".pth", ".pt"}
+    return Start(student, knows=config.begins_at_student)
 
 
 def _from_timm(student: Student, backbone: str) -> None:

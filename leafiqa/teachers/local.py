@@ -16,6 +16,7 @@ from leafiqa.evidence.records import LEVELS
 from leafiqa.teachers.batches import Batches
 from leafiqa.teachers.prompts import Prompt, read_prompts
 from leafiqa.teachers.protocol import Answer, TeacherUnusable
+from leafiqa.teachers.sheets import fit_within
 
 if TYPE_CHECKING:
     import torch
@@ -77,14 +78,14 @@ class LocalTeacher:
 
     def judge(self, image: Image.Image) -> Answer:
         """Judge one image."""
-        logprobs = self._batches.ask((self._sized(image),))
+        logprobs = self._batches.ask((fit_within(image, self._max_side),))
         return Answer(
             {"levels": {word: round(value, 5) for word, value in logprobs.items()}}, self._asked("point-levels")
         )
 
     def compare(self, first: Image.Image, second: Image.Image) -> Answer:
         """Compare two images, shown in this order."""
-        logprobs = self._batches.ask((self._sized(first), self._sized(second)))
+        logprobs = self._batches.ask((fit_within(first, self._max_side), fit_within(second, self._max_side)))
         masses = [math.exp(logprobs[word]) for word in ORDER_WORDS]
         judgment = {"first": round(masses[0] / sum(masses), 6), "mass": round(sum(masses), 6)}
         return Answer(judgment, self._asked("pair-words"))
@@ -96,12 +97,6 @@ class LocalTeacher:
         if self._max_side is not None:
             asked["max_side"] = self._max_side  # type: ignore[assignment]
         return asked
-
-    def _sized(self, image: Image.Image) -> Image.Image:
-        if self._max_side is not None and max(image.size) > self._max_side:
-            image = image.copy()
-            image.thumbnail((self._max_side, self._max_side), Image.Resampling.LANCZOS)
-        return image
 
     def _answer(self, questions: Sequence[tuple[Image.Image, ...]]) -> list[dict[str, float]]:
         import torch

@@ -21,7 +21,7 @@ from leafiqa.evidence.records import LEVELS
 from leafiqa.teachers.http import Refused, Servers
 from leafiqa.teachers.prompts import Prompt, read_prompts
 from leafiqa.teachers.protocol import Answer, TeacherError, TeacherUnusable
-from leafiqa.teachers.sheets import compose, read_sheet
+from leafiqa.teachers.sheets import compose, fit_within, read_sheet
 from leafiqa.teachers.words import word_logprobs
 
 # The most that vLLM and OpenAI give.
@@ -225,11 +225,8 @@ class ServerTeacher:
 
 def data_url(image: Image.Image, max_side: int | None) -> str:
     """Return an image as a `data:` URL: JPEG of a quality that hides nothing (95, full colour resolution)."""
-    if max_side is not None and max(image.size) > max_side:
-        image = image.copy()
-        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=95, subsampling=0)
+    fit_within(image, max_side).save(buffer, "JPEG", quality=95, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

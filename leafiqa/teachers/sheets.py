@@ -18,6 +18,15 @@ _LABEL = 22
 _GAP = 8
 
 
+def fit_within(image: Image.Image, side: int | None) -> Image.Image:
+    """Return an image made smaller to at most this side, its aspect ratio kept; never larger, and None leaves it be."""
+    if side is None or max(image.size) <= side:
+        return image
+    smaller = image.copy()
+    smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return smaller
+
+
 def compose(images: Sequence[Image.Image], cell: int) -> Image.Image:
     """Return a sheet of images, numbered from 1 in reading order, on grey.
 
@@ -33,8 +42,7 @@ def compose(images: Sequence[Image.Image], cell: int) -> Image.Image:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=16)
     for number, image in enumerate(images):
         left, top = _GAP + number % columns * width, _GAP + number // columns * height
-        shown = image.copy()
-        shown.thumbnail((cell, cell), Image.Resampling.LANCZOS)
+        shown = fit_within(image, cell)
         draw.text((left + cell / 2, top + _LABEL / 2), str(number + 1), fill="white", font=font, anchor="mm")
         sheet.paste(shown, (left + (cell - shown.width) // 2, top + _LABEL + (cell - shown.height) // 2))
     return sheet
