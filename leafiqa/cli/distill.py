@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ def distill(config: Path) -> None:
     folder, and its place is printed.
     """
     from leafiqa.distill.config import read_config
+    from leafiqa.distill.crossfit import crossfit
     from leafiqa.distill.curves import plot_curves
     from leafiqa.distill.export import export, student_name
     from leafiqa.distill.processes import connect
@@ -26,11 +28,15 @@ def distill(config: Path) -> None:
     settings = read_config(config)
     name = student_name(settings)
     processes = connect(settings.device)
+
+    def run(log: Callable[[str], None], progress: Callable[[int, int], None]) -> None:
+        train(crossfit(settings, processes, log, progress) if settings.crossfit else settings, processes, log, progress)
+
     if processes.rank:
-        train(settings, processes, lambda line: None, lambda step, total: None)
+        run(lambda line: None, lambda step, total: None)
         return
     with steps("distilling") as progress:
-        train(settings, processes, lambda line: click.echo(line, err=True), progress)
+        run(lambda line: click.echo(line, err=True), progress)
     card = export(settings, settings.output / f"epoch{settings.epochs}.pt", settings.output)
     plot_curves(settings.output / "losses.csv", settings.output / "losses.png")
     click.echo(f"weights {card.short_hash}; score with: leafiqa score --metric FILE PATH...", err=True)

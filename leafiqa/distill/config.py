@@ -76,6 +76,8 @@ class Config:
         null_weight: weight of the loss that keeps pictures of nothing low.
         sigma: standard deviation of one judgment, in score units; turns score gaps into preferences.
         reliability_power: evidence weighs its reliability to this power; 0 switches weighting off.
+        crossfit: folds of `leafiqa.distill.crossfit`, 2 or more: as many trainings come first, each without a fold of
+            the images, for a second opinion on each image beside the teacher's; 0 does without.
         reconcile: bring the scores of all sources to the scale of the student that training begins at, which takes
             teachers that are not equally strict; see `leafiqa.distill.reconcile`.
         seed: seeds everything random.
@@ -112,6 +114,7 @@ class Config:
     null_weight: float = 0.5
     sigma: float = 0.1
     reliability_power: float = 1.0
+    crossfit: int = 0
     reconcile: bool = False
     seed: int = 0
     bf16: bool = False
@@ -181,13 +184,15 @@ def _check(config: Config, where: str) -> None:
         raise EvidenceError(f"config {where}: there must be at least one [[sources]] entry")
     least = {"area": 32, "look": 32, "crop": 32, "epochs": 1, "batch": 2, "passes": 1, "warmup": 1, "sigma": 1e-3}
     weights = "point_weight pair_weight ladder_weight null_weight"
-    for name in f"experts pairs ladders freeze lr head_lr weight_decay {weights}".split():
+    for name in f"crossfit experts pairs ladders freeze lr head_lr weight_decay {weights}".split():
         least[name] = 0
     for name, low in least.items():
         if not low <= getattr(config, name) < float("inf"):
             raise EvidenceError(f"config {where}: {name} must be a number from {low} on, got {getattr(config, name)}")
     if config.reconcile and not config.begins_at_student:
         raise EvidenceError(f"config {where}: reconcile needs an initial student, got initial = {config.initial!r}")
+    if config.crossfit == 1:
+        raise EvidenceError(f"config {where}: crossfit must be 0 or the number of folds, 2 or more, got 1")
     if config.crop > config.area:
         raise EvidenceError(f"config {where}: crop {config.crop} must not exceed area {config.area}")
     if not 0 <= config.ema < 1:

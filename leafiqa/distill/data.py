@@ -13,8 +13,9 @@ from torch import Tensor
 
 from leafiqa.distill.config import Config, Source
 from leafiqa.distill.degradations import DEGRADATIONS, LEVELS, ladder, null_image
+from leafiqa.distill.folds import fold_names
 from leafiqa.errors import EvidenceError, ImageError
-from leafiqa.evidence.files import read_evidence
+from leafiqa.evidence.files import Evidence, read_evidence
 from leafiqa.evidence.reliability import preferences, targets
 from leafiqa.images.decode import decode
 from leafiqa.model.resize import resize
@@ -76,8 +77,31 @@ def pristine_paths(folder: Path, holdout: int, held_out: bool) -> list[Path]:
     return [path for i, path in enumerate(paths) if bool(holdout and i % holdout == 0) == held_out]
 
 
-def load(config: Config) -> TrainingData:
+def read_source(config: Config, source: Source, left_out: int | None) -> Evidence:
+    """Read a source's evidence on its train images, without that on one of the config's folds if so asked.
+
+    Raises:
+        EvidenceError: nothing usable is left.
+    """
+    keep = train_names(source)
+    evidence = read_evidence(list(source.evidence), keep)
+    if left_out is None:
+        return evidence
+    scored = set(targets(evidence))
+    if len(scored) < config.crossfit:
+        raise EvidenceError(
+            f"source {source.name!r} has {len(scored)} images with scores, too few for crossfit = {config.crossfit}"
+        )
+    keep = evidence.images - fold_names(scored, config.crossfit, config.seed)[left_out]
+    return read_evidence(list(source.evidence), keep)
+
+
+def load(config: Config, left_out: int | None = None) -> TrainingData:
     """Read evidence and images, and make the ladders.
+
+    Args:
+        config: the run.
+        left_out: number of the fold, of `config.crossfit`, whose images are left out; None leaves none out.
 
     Raises:
         EvidenceError: a source has no usable evidence or no readable image.
@@ -102,7 +126,7 @@ def load(config: Config) -> TrainingData:
 
     with ThreadPoolExecutor(2) as pool:
         for number, source in enumerate(config.sources):
-            evidence = read_evidence(list(source.evidence), train_names(source))
+            evidence = read_source(config, source, left_out)
             skipped += [f"{where}: {why}" for where, why in evidence.skipped]
             known = targets(evidence)
             index: dict[str, int] = {}

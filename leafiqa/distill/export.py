@@ -20,7 +20,7 @@ from leafiqa.model.student import Student
 
 _RECORDED = (
     "initial experts area look crop epochs batch pairs ladders freeze lr head_lr weight_decay warmup ema point_weight "
-    "pair_weight ladder_weight null_weight sigma reliability_power reconcile seed"
+    "pair_weight ladder_weight null_weight sigma reliability_power crossfit reconcile seed"
 ).split()
 _NAME = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]+")
 

@@ -55,7 +55,11 @@ def read_checkpoint(config: Config) -> dict[str, Any] | None:
 
 
 def train(
-    config: Config, processes: Processes, log: Callable[[str], None], progress: Callable[[int, int], None]
+    config: Config,
+    processes: Processes,
+    log: Callable[[str], None],
+    progress: Callable[[int, int], None],
+    left_out: int | None = None,
 ) -> Student:
     """Run, or go on with, a distillation and return the averaged student in eval mode.
 
@@ -66,6 +70,7 @@ def train(
         processes: those that share the run; they see one file system.
         log: takes lines for the reader.
         progress: called with the step reached and the number of steps.
+        left_out: number of the fold, of `config.crossfit`, whose images are left out; None leaves none out.
 
     Raises:
         EvidenceError: the evidence, images or config cannot be used.
@@ -73,7 +78,7 @@ def train(
     config.output.mkdir(parents=True, exist_ok=True)
     state = read_checkpoint(config)
     began = time.monotonic()
-    data = load(config)
+    data = load(config, left_out)
     log(
         f"{len(data.images)} images, {int(data.targets.isfinite().sum())} of them with scores, {len(data.pairs)} "
         f"compared pairs, {len(data.ladders)} ladders; loaded in {time.monotonic() - began:.0f} s"
