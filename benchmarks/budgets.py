@@ -26,7 +26,7 @@ from benchmarks.accuracy import DATA
 from benchmarks.evidence import TEACHER
 from leafiqa.calibrate.choose import Labels, choose
 from leafiqa.calibrate.features import Seen, see
-from leafiqa.calibrate.fit import Array, fit_head, fit_scale
+from leafiqa.calibrate.fit import Array, fit_head, fit_scale, span
 from leafiqa.calibrate.select import select
 from leafiqa.distill.initial import load_imagenet
 from leafiqa.evaluate.agreement import pearson, spearman
@@ -106,7 +106,7 @@ class Set:
         choice = choose(labels, ("scale", "head") if self.distilled else ("head",))
         if not self.distilled and choice.ridge is None:  # too few labels for the head to be offered
             start = fit_scale(labels.logits, labels.targets, ones)
-            fit = fit_head(labels.logits, labels.features, labels.targets, ones, ridge=0.1, start=start)
+            fit = fit_head(labels.logits, span(labels.features), labels.targets, ones, ridge=0.1, start=start)
         else:
             fit = choice.fit(labels)
         predicted = fit.predict(seen.logits, seen.features)

@@ -14,7 +14,7 @@ from scipy.special import expit
 import leafiqa
 from leafiqa.calibrate.calibrate import calibrate, check_labels, fold_in, label_weights, pick_range
 from leafiqa.calibrate.choose import Choice, Labels, choose, expected, folds, held_out
-from leafiqa.calibrate.fit import Fit, fit_head, fit_scale
+from leafiqa.calibrate.fit import Fit, fit_head, fit_scale, span
 from leafiqa.calibrate.full import fine_tune, look_at, predict
 from leafiqa.cli.main import cli
 from leafiqa.errors import CalibrationError
@@ -35,6 +35,16 @@ def planted(n, width=40, residual=0.0, noise=0.0, seed=0):
     hidden = features[:, :3].sum(1) * residual
     targets = expit(0.7 * logits - 0.4 + hidden) + rng.normal(0, noise, n)
     return logits, features, targets.clip(0, 1), np.ones(n)
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12)])
+def test_span_holds_the_features(shape):
+    features = np.random.default_rng(1).normal(size=shape)
+    features[:, 3] = features[:, 2]  # rank deficient where it is tall
+    found = span(features)
+    np.testing.assert_allclose(found.rows @ found.back, features, atol=1e-8)
+    assert found.back.shape[0] <= min(shape)
+    np.testing.assert_allclose(found.back @ found.back.T, np.eye(len(found.back)), atol=1e-8)  # lengths are kept
 
 
 def test_scale_finds_slope_and_offset_also_among_outliers():
@@ -58,9 +68,9 @@ def test_scale_never_turns_the_order_round():
 def test_head_finds_what_the_logit_lacks_and_shrinks_to_the_scale():
     logits, features, targets, weights = planted(300, residual=0.5)
     scale = fit_scale(logits, targets, weights)
-    fit = fit_head(logits, features, targets, weights, 1e-5, scale)
+    fit = fit_head(logits, span(features), targets, weights, 1e-5, scale)
     assert fit.residual[:3] == pytest.approx(0.5, abs=0.05) and np.abs(fit.residual[3:]).max() < 0.05
-    stiff = fit_head(logits, features, targets, weights, 1e4, scale)
+    stiff = fit_head(logits, span(features), targets, weights, 1e4, scale)
     assert np.abs(stiff.residual).max() < 1e-3 and stiff.slope == pytest.approx(scale.slope, abs=0.05)
 
 
@@ -95,7 +105,7 @@ def test_folds_keep_groups_together_and_are_even():
     assert all(len(set(fold[groups == group])) == 1 for group in set(groups))
     assert np.bincount(fold).tolist() == [12] * 5
     assert len(set(folds(np.array(["a"] * 5 + ["b"] * 5), 5, 0))) == 2
-    predicted = held_out(Choice("scale"), as_labels(*planted(60)), fold)
+    predicted = held_out([Choice("scale")], as_labels(*planted(60)), fold)[Choice("scale")]
     assert len(predicted) == 60 and np.isfinite(predicted).all()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leafiqa.calibrate.fit import Array, Fit, fit_head, fit_scale
+from leafiqa.calibrate.fit import Array, Fit, Span, fit_head, fit_scale, span
 
 RIDGES = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
 _FOLDS = 5
@@ -56,11 +57,19 @@ class Choice:
 
     def fit(self, labels: Labels) -> Fit:
         """Fit the scale, or the head; of `full` it is what fine-tuning begins at."""
-        data = (labels.logits, labels.targets, labels.weights)
-        scale = fit_scale(*data)
-        if self.ridge is None:
-            return scale
-        return fit_head(labels.logits, labels.features, labels.targets, labels.weights, self.ridge, scale)
+        return next(fits([self], labels))
+
+
+def fits(choices: Iterable[Choice], labels: Labels) -> Iterator[Fit]:
+    """Yield the fit of each choice to the same labels; what they have in common is computed once."""
+    scale = fit_scale(labels.logits, labels.targets, labels.weights)
+    seen: Span | None = None
+    for choice in choices:
+        if choice.ridge is None:
+            yield scale
+        else:
+            seen = span(labels.features) if seen is None else seen
+            yield fit_head(labels.logits, seen, labels.targets, labels.weights, choice.ridge, scale)
 
 
 def folds(groups: NDArray[np.str_], count: int, seed: int) -> NDArray[np.intp]:
@@ -86,12 +95,13 @@ def folds(groups: NDArray[np.str_], count: int, seed: int) -> NDArray[np.intp]:
     return fold_of[member]
 
 
-def held_out(choice: Choice, labels: Labels, fold: NDArray[np.intp]) -> Array:
-    """Return each image's prediction by a fit on the other folds."""
-    predictions = np.empty(len(labels))
+def held_out(choices: list[Choice], labels: Labels, fold: NDArray[np.intp]) -> dict[Choice, Array]:
+    """Return for each choice each image's prediction by a fit on the other folds."""
+    predictions = {choice: np.empty(len(labels)) for choice in choices}
     for number in np.unique(fold):
         out = fold == number
-        predictions[out] = choice.fit(labels.part(~out)).predict(labels.logits[out], labels.features[out])
+        for choice, fit in zip(choices, fits(choices, labels.part(~out))):
+            predictions[choice][out] = fit.predict(labels.logits[out], labels.features[out])
     return predictions
 
 
@@ -115,10 +125,9 @@ def choose(labels: Labels, rungs: tuple[str, ...] = ("scale", "head"), seed: int
     The head with the smallest held-out squared error is taken over the scale if its error is smaller by more than
     one standard error of the paired differences between images.
     """
-    fold = folds(labels.groups, _FOLDS, seed)
-    errors: dict[Choice, Array] = {}
-    for choice in candidates(len(labels), rungs):
-        errors[choice] = labels.weights * (held_out(choice, labels, fold) - labels.targets) ** 2
+    choices = candidates(len(labels), rungs)
+    predicted = held_out(choices, labels, folds(labels.groups, _FOLDS, seed))
+    errors = {choice: labels.weights * (values - labels.targets) ** 2 for choice, values in predicted.items()}
     best = min(errors, key=lambda choice: errors[choice].mean())
     simplest = next(iter(errors))
     if best.rung != simplest.rung and not clearly_better(errors[best], errors[simplest]):

@@ -64,22 +64,41 @@ def fit_scale(logits: Array, targets: Array, weights: Array) -> Fit:
     return Fit(float(found.x[0]), float(found.x[1]))
 
 
-def fit_head(logits: Array, features: Array, targets: Array, weights: Array, ridge: float, start: Fit) -> Fit:
+@dataclass(frozen=True)
+class Span:
+    """Features in the space that they span: the best residual lies in it, so fewer numbers are solved for.
+
+    Attributes:
+        rows: `(n, k)` coordinates of each image, `k` at most the smaller of `n` and `F`.
+        back: `(k, F)` from coordinates of a residual to weights on the features.
+    """
+
+    rows: Array
+    back: Array
+
+
+def span(features: Array) -> Span:
+    """Return the span of standardised features `(n, F)`, by the smaller of their two products with themselves."""
+    wide = features.shape[0] <= features.shape[1]
+    squares, vectors = np.linalg.eigh(features @ features.T if wide else features.T @ features)
+    kept = squares > 1e-12 * squares[-1]
+    vectors, singular = vectors[:, kept], np.sqrt(squares[kept])
+    back = (features.T @ vectors / singular).T if wide else vectors.T
+    return Span(vectors * singular if wide else features @ vectors, back)
+
+
+def fit_head(logits: Array, seen: Span, targets: Array, weights: Array, ridge: float, start: Fit) -> Fit:
     """Fit slope, offset and a ridge-regularised residual on the features, beginning at a `scale` fit.
 
     Args:
         logits: `(n,)` the student's logits.
-        features: `(n, F)` standardised features.
+        seen: the span of the images' standardised features.
         targets: `(n,)` MOS brought to [0, 1].
         weights: `(n,)` with mean one.
         ridge: strength of the pull of the residual towards zero.
         start: the `scale` fit.
     """
-    # The best residual lies in the span of the n feature rows: solve in that span, n numbers and not F.
-    left, singular, right = np.linalg.svd(features, full_matrices=False)
-    kept = singular > 1e-8 * singular[0]
-    rows = left[:, kept] * singular[kept]
-    n = len(targets)
+    rows, n, width = seen.rows, len(targets), seen.rows.shape[1]
 
     def objective(parameters: Array) -> tuple[float, Array]:
         slope, offset, inner = parameters[0], parameters[1], parameters[2:]
@@ -97,7 +116,7 @@ def fit_head(logits: Array, features: Array, targets: Array, weights: Array, rid
         gradient[2:] = rows.T @ inward + 2 * n * ridge * inner
         return value, gradient
 
-    first = np.concatenate([[start.slope, start.offset], np.zeros(int(kept.sum()))])
-    bounds = [_SLOPES, (None, None), *[(None, None)] * int(kept.sum())]
+    first = np.concatenate([[start.slope, start.offset], np.zeros(width)])
+    bounds = [_SLOPES, (None, None), *[(None, None)] * width]
     found = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
-    return Fit(float(found.x[0]), float(found.x[1]), right[kept].T @ found.x[2:])
+    return Fit(float(found.x[0]), float(found.x[1]), seen.back.T @ found.x[2:])
