@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from leafiqa.distill.config import Config, read_config
+from leafiqa.distill.crossfit import crossfit
 from leafiqa.distill.export import export
 from leafiqa.distill.processes import connect
 from leafiqa.distill.train import train
@@ -23,6 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "point": {"pair_weight": 0.0},
     "pair": {"point_weight": 0.0},
     "unweighted": {"reliability_power": 0.0},
+    "crossfit": {"crossfit": 2},
     "experts": {"experts": 2},
     "no_ladders": {"ladders": 0},
 }
@@ -34,7 +36,8 @@ def run(config: Config) -> None:
     if (config.output / f"{name}.safetensors").exists():
         return
     print(name, flush=True)
-    train(config, connect(config.device), print, lambda step, total: None)
+    processes, quiet = connect(config.device), lambda step, total: None
+    train(crossfit(config, processes, print, quiet) if config.crossfit else config, processes, print, quiet)
     export(config, config.output / f"epoch{config.epochs}.pt", config.output)
 
 
@@ -43,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--only", nargs="*", choices=sorted(VARIANTS), default=sorted(VARIANTS))
+    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
     arguments = parser.parse_args()
     base = read_config(Path(__file__).with_name("distill_ablation.toml"))
     for seed in arguments.seeds:

@@ -1,28 +1,41 @@
-"""Calibrate `leaf` on parts of two train sets: `python -m benchmarks.calibrated FOLDER`.
+"""Calibrate students on parts of two train sets: `python -m benchmarks.calibrated FOLDER --metric STUDENT`.
 
-Each is `leaf` calibrated on a random part of a train set, whole groups (prompts, near-duplicates) at a time, drawn
-with seed 0 and not chosen among draws. Their accuracy is then measured with `python -m benchmarks.accuracy --quick`.
+Each is a label-free student fine-tuned on a random part of a train set's human scores, whole groups (prompts,
+near-duplicates) at a time, drawn with seed 0 and not chosen among draws, and on the teacher's evidence on the rest of
+the train set, brought to the human scale by those scores (`leafiqa.calibrate.judged`). Accuracy is measured on `val`,
+which nothing was trained on. `--evidence DATASET=FILE...` adds evidence, such as second opinions, to the teacher's.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 import leafiqa
-from benchmarks.accuracy import DATA
+from benchmarks.accuracy import DATA, agreement
 from benchmarks.budgets import RANGES, draw
-from leafiqa.calibrate.calibrate import calibrate, save_calibrated
-from leafiqa.evaluate.table import read_mos
+from benchmarks.evidence import TEACHER
+from leafiqa.calibrate.calibrate import Calibration, label_weights, save_calibrated
+from leafiqa.calibrate.choose import Choice, Labels
+from leafiqa.calibrate.features import see
+from leafiqa.calibrate.full import look_at, predict
+from leafiqa.calibrate.judged import gather
+from leafiqa.calibrate.tune import Material
+from leafiqa.evaluate.agreement import Agreement
+from leafiqa.evaluate.agreement import agreement as measure
+from leafiqa.evaluate.table import MosTable, read_mos
+from leafiqa.evidence.files import read_evidence
+from leafiqa.evidence.reliability import targets
+from leafiqa.metric import Metric
+from leafiqa.model.student import Student
 
 STUDENTS = {
-    "leaf_lite0.generated-10": ("agiqa3k", 0.1),
-    "leaf_lite0.generated-30": ("agiqa3k", 0.3),
-    "leaf_lite0.photo-10": ("biq2021", 0.1),
-    "leaf_lite0.photo-30": ("biq2021", 0.3),
+    "generated-10": ("agiqa3k", 0.1),
+    "generated-30": ("agiqa3k", 0.3),
+    "photo-10": ("biq2021", 0.1),
+    "photo-30": ("biq2021", 0.3),
 }
 WHAT = {
     "agiqa3k": ("AGIQA-3K (MIT)", "one point of AGIQA-3K's mean opinion score, 0 to 5"),
@@ -30,24 +43,66 @@ WHAT = {
 }
 
 
+def material(metric: Metric, table: MosTable, dataset: str, share: float, extra: list[Path]) -> Material:
+    """Return a random share of a train set's human scores, and the evidence on the rest of the train set."""
+    groups = np.array([row.group or row.image for row in table.rows])
+    rows = [table.rows[i] for i in draw(groups, np.ones(len(groups), dtype=bool), share, seed=0)]
+    low, high = RANGES[dataset]
+    paths = [row.path for row in rows]
+    seen = see(metric, paths)
+    labels = Labels(
+        seen.logits,
+        seen.features,
+        (np.array([row.mos for row in rows]) - low) / (high - low),
+        label_weights([row.spread for row in rows]),
+        np.array([row.group or row.image for row in rows]),
+    )
+    known = targets(read_evidence([TEACHER / f"{dataset}.jsonl", TEACHER / f"{dataset}-repeat.jsonl", *extra]))
+    said = {row.path.resolve(): known[f"{dataset}/{row.image}"].score for row in table.rows}
+    judged, _ = gather(metric, said, paths)
+    return Material(metric.student, labels, look_at(metric, paths), judged, ("scale", "head"), seed=0)
+
+
 def main() -> None:
-    """Calibrate and write."""
+    """Calibrate, measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--metric", default="leaf")
+    parser.add_argument("--only", nargs="*", choices=list(STUDENTS), default=list(STUDENTS))
+    parser.add_argument("--evidence", nargs="*", default=[], metavar="DATASET=FILE", help="more evidence")
     arguments = parser.parse_args()
     metric = leafiqa.create_metric(weights=arguments.metric)
-    for name, (dataset, share) in STUDENTS.items():
+    extra = [item.split("=", 1) for item in arguments.evidence]
+    for tag in arguments.only:
+        dataset, share = STUDENTS[tag]
+        name = f"{metric.metric_name.split('.')[0]}.{tag}"
+        if (arguments.folder / f"{name}.safetensors").exists():
+            continue
         table = read_mos(DATA / dataset / "mos.csv", split="train")
-        groups = np.array([row.group or row.image for row in table.rows])
-        chosen = draw(groups, np.ones(len(groups), dtype=bool), share, seed=0)
-        part = replace(table, rows=[table.rows[i] for i in chosen])
-        result = calibrate(metric, part, score_range=RANGES[dataset])
+        given = material(metric, table, dataset, share, [Path(file) for where, file in extra if where == dataset])
+        student, _ = given.tune()
         title, unit = WHAT[dataset]
+        calibration = Calibration(
+            student=student,
+            score_range=RANGES[dataset],
+            choice=Choice("full"),
+            labels=len(given.labels),
+            expected=_on_val(metric, student, dataset),
+            expected_by=f"measured on {title} `val`, which was not trained on",
+            problems=[],
+            judged=len(given.judged.images) if given.judged else 0,
+        )
         data = f"{round(100 * share)} % of the train part of {title}, drawn at random by group"
-        card = save_calibrated(result, metric.card, name, arguments.folder, data=data, unit=unit)
-        expected = result.expected
-        print(name, card.short_hash, result.choice, result.labels, f"expect SRCC {expected.srcc:.3f}", flush=True)
+        card = save_calibrated(calibration, metric.card, name, arguments.folder, data=data, unit=unit)
+        written = leafiqa.create_metric(weights=arguments.folder / f"{name}.safetensors")
+        print(name, card.short_hash, calibration.labels, agreement(written, dataset), flush=True)
+
+
+def _on_val(metric: Metric, student: Student, dataset: str) -> Agreement:
+    rows = read_mos(DATA / dataset / "mos.csv", split="val").rows
+    low, high = RANGES[dataset]
+    scores = low + (high - low) * predict(student, look_at(metric, [row.path for row in rows]))
+    return measure(scores, np.array([row.mos for row in rows]), seed=0)
 
 
 if __name__ == "__main__":

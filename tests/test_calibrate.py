@@ -12,9 +12,10 @@ from PIL import Image
 from scipy.special import expit
 
 import leafiqa
-from leafiqa.calibrate.calibrate import calibrate, check_labels, fold_in, label_weights, pick_range
+from leafiqa.calibrate.calibrate import calibrate, check_labels, label_weights, pick_range
 from leafiqa.calibrate.choose import Choice, Labels, choose, expected, folds, held_out
 from leafiqa.calibrate.fit import Fit, fit_head, fit_scale, span
+from leafiqa.calibrate.fold_in import fold_in
 from leafiqa.calibrate.full import fine_tune, look_at, predict
 from leafiqa.cli.main import cli
 from leafiqa.errors import CalibrationError
@@ -254,18 +255,18 @@ def test_fine_tuning_learns_labels_that_the_features_do_not_hold(labelled, metri
 
 @pytest.mark.parametrize(("better", "rung"), [(True, "full"), (False, "scale")])
 def test_full_is_taken_only_if_it_is_clearly_better(labelled, metric, monkeypatch, better, rung):
-    module = sys.modules["leafiqa.calibrate.calibrate"]
+    module, tune = sys.modules["leafiqa.calibrate.calibrate"], sys.modules["leafiqa.calibrate.tune"]
     monkeypatch.setattr(module, "FULL_LEAST", 30)
     monkeypatch.setattr(module, "look_at", lambda metric, paths: list(paths))
-    monkeypatch.setattr(module, "fine_tune", lambda student, *rest: student)
+    monkeypatch.setattr(tune, "fine_tune", lambda student, *rest: student)
     with (labelled / "mos.csv").open() as file:
         mos = {labelled / row["image"]: float(row["mos"]) for row in csv.DictReader(file)}
     guess = (lambda path: (mos[path] - 0.6) / 4.8) if better else (lambda path: 0.5)
-    monkeypatch.setattr(module, "predict", lambda student, paths: np.array([guess(path) for path in paths]))
+    monkeypatch.setattr(tune, "predict", lambda student, paths: np.array([guess(path) for path in paths]))
     result = calibrate(metric, read_mos(labelled / "mos.csv"), rungs=("scale",), full=True)
     assert result.choice.rung == rung
     assert (result.expected.srcc > 0.999) == better
     assert "decided whether to fine-tune" in result.expected_by
     monkeypatch.setattr(module, "FULL_LEAST", 31)
     result = calibrate(metric, read_mos(labelled / "mos.csv"), rungs=("scale",), full=True)
-    assert result.choice.rung == "scale" and "fine-tuning needs at least 31 labels" in result.problems[-1]
+    assert result.choice.rung == "scale" and "fine-tuning needs at least 31 images" in result.problems[-1]

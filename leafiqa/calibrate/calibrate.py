@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import spearmanr
 
 import leafiqa
-from leafiqa.calibrate.choose import Choice, Labels, choose, clearly_better, expected, folds
+from leafiqa.calibrate.choose import Choice, Labels, choose, expected
 from leafiqa.calibrate.features import see
-from leafiqa.calibrate.fit import Array, Fit
-from leafiqa.calibrate.full import EPOCHS, FULL_LEAST, fine_tune, look_at, predict
+from leafiqa.calibrate.fit import Array
+from leafiqa.calibrate.fold_in import fold_in
+from leafiqa.calibrate.full import FULL_LEAST, look_at
+from leafiqa.calibrate.judged import Judged, gather
+from leafiqa.calibrate.tune import Material, try_full
 from leafiqa.errors import CalibrationError
 from leafiqa.evaluate.agreement import Agreement, agreement
 from leafiqa.evaluate.table import MosTable
 from leafiqa.metric import Metric
 from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import save_student
-from leafiqa.model.head import last_layers
 from leafiqa.model.student import Student
 
 LEAST_LABELS = 10
 RUNGS = ("scale", "head")
-_FULL_FOLDS = 3
 # How far beyond the labels' own span the scale reaches where the user does not name its ends.
 _MARGIN = 0.1
 
@@ -46,6 +45,7 @@ class Calibration:
         expected: held-out agreement with the labels, by cross-validation.
         expected_by: how that was found.
         problems: labels left out, and why.
+        judged: number of images without a label that were learned from by a teacher's evidence.
     """
 
     student: Student
@@ -55,6 +55,7 @@ class Calibration:
     expected: Agreement
     expected_by: str
     problems: list[str]
+    judged: int = 0
 
 
 def pick_range(mos: Array, given: tuple[float, float] | None) -> tuple[float, float]:
@@ -117,6 +118,7 @@ def calibrate(
     score_range: tuple[float, float] | None = None,
     rungs: tuple[str, ...] = RUNGS,
     full: bool = False,
+    evidence: Mapping[Path, float] | None = None,
     seed: int = 0,
     advance: Callable[[], None] = lambda: None,
     tuning: Callable[[int, int], None] = lambda done, total: None,
@@ -129,7 +131,9 @@ def calibrate(
         score_range: ends of the human scale, such as (1, 5); None means the table's scale where it is known, else the
             labels' span widened by a tenth.
         rungs: rungs to choose among, of `RUNGS`.
-        full: also try to fine-tune the whole student, from `FULL_LEAST` labels on; takes that many times longer.
+        full: also try to fine-tune the whole student, from `FULL_LEAST` images on; takes that many times longer.
+        evidence: a teacher's scores in [0, 1] by resolved path; fine-tuning then also learns from the images that it
+            judged and nobody rated, see `leafiqa.calibrate.judged`. Implies `full`.
         seed: seeds the cross-validation and the fine-tuning.
         advance: called once for each image that is done.
         tuning: called with the number of images that fine-tuning has taken, and with how many it will take.
@@ -151,12 +155,21 @@ def calibrate(
     predicted = expected(labels, rungs, seed)
     choice = choose(labels, rungs, seed)
     student, by = fold_in(metric.student, choice.fit(labels)), "nested group-aware cross-validation on the labels"
-    if full:
-        if len(labels) < FULL_LEAST:
-            problems.append(f"fine-tuning needs at least {FULL_LEAST} labels, got {len(labels)}: left out")
+    judged: Judged | None = None
+    if evidence is not None:
+        judged, unreadable = gather(metric, evidence, [row.path for row in kept], advance)
+        problems += unreadable
+    if full or judged is not None:
+        count = len(labels) + (0 if judged is None else len(judged.images))
+        if count < FULL_LEAST:
+            problems.append(
+                f"fine-tuning needs at least {FULL_LEAST} images with labels or evidence, got {count}: left out"
+            )
         else:
-            images = look_at(metric, [row.path for row in kept])
-            tuned, tuned_predicted = _try_full(metric, labels, images, rungs, seed, tuning)
+            material = Material(
+                metric.student, labels, look_at(metric, [row.path for row in kept]), judged, rungs, seed
+            )
+            tuned, tuned_predicted = try_full(material, tuning)
             by = "group-aware cross-validation on the labels, which also decided whether to fine-tune"
             if tuned is not None:
                 student, predicted, choice = tuned, tuned_predicted, Choice("full", choice.ridge)
@@ -170,59 +183,8 @@ def calibrate(
         expected=agreement(low + (high - low) * predicted, mos, seed=seed),
         expected_by=by,
         problems=problems,
+        judged=len(judged.images) if judged is not None and choice.rung == "full" else 0,
     )
-
-
-def _try_full(
-    metric: Metric,
-    labels: Labels,
-    images: list[torch.Tensor],
-    rungs: tuple[str, ...],
-    seed: int,
-    tuning: Callable[[int, int], None],
-) -> tuple[Student | None, Array]:
-    """Return the fine-tuned student, None if it is not clearly better, and held-out predictions of what is chosen."""
-    fold = folds(labels.groups, _FULL_FOLDS, seed + 2)
-    held_out = {"simple": np.empty(len(labels)), "full": np.empty(len(labels))}
-    # The training of each fold, and once more on all labels.
-    total, done = EPOCHS * len(labels) * _FULL_FOLDS, 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        tuning(done, total)
-
-    def tune(part: Labels, seen: list[torch.Tensor]) -> tuple[Student, Fit]:
-        fit = choose(part, rungs, seed).fit(part)
-        return fine_tune(fold_in(metric.student, fit), seen, part.targets, part.weights, seed, advance), fit
-
-    for number in np.unique(fold):
-        out = fold == number
-        student, fit = tune(labels.part(~out), [images[i] for i in np.flatnonzero(~out)])
-        held_out["simple"][out] = fit.predict(labels.logits[out], labels.features[out])
-        held_out["full"][out] = predict(student, [images[i] for i in np.flatnonzero(out)])
-    errors = {name: labels.weights * (values - labels.targets) ** 2 for name, values in held_out.items()}
-    if not clearly_better(errors["full"], errors["simple"]):
-        return None, held_out["simple"]
-    return tune(labels, images)[0], held_out["full"]
-
-
-def fold_in(student: Student, fit: Fit) -> Student:
-    """Return a copy of a student whose weights hold the calibration, so that nothing comes after its sigmoid."""
-    calibrated = copy.deepcopy(student).float()
-    with torch.no_grad():
-        for last in last_layers(calibrated.head):
-            last.weight.mul_(fit.slope)
-            last.bias.mul_(fit.slope).add_(fit.offset)
-        if calibrated.residual is not None:
-            calibrated.residual.weight.mul_(fit.slope)
-        if fit.residual is not None:
-            if calibrated.residual is None:
-                calibrated.residual = torch.nn.Linear(len(fit.residual), 1, bias=False)
-                torch.nn.init.zeros_(calibrated.residual.weight)
-            weight = torch.from_numpy(fit.residual).float().to(calibrated.feature_mean.device)
-            calibrated.residual.to(weight.device).weight.add_(weight)
-    return calibrated.requires_grad_(False).eval()
 
 
 def save_calibrated(
@@ -249,6 +211,7 @@ def save_calibrated(
             "rung": calibration.choice.rung,
             **({"ridge": calibration.choice.ridge} if calibration.choice.ridge is not None else {}),
             "labels": calibration.labels,
+            **({"judged_images": calibration.judged} if calibration.judged else {}),
             "data": data,
             "expected": {key: measured[key] for key in ("n", "srcc", "srcc_interval", "plcc", "plcc_interval", "rmse")},
             "expected_by": calibration.expected_by,

@@ -2,11 +2,12 @@
 
 Linear probing first, then fine-tuning (Kumar et al., ICLR 2022): a head that fits already sends no large gradients into
 the backbone. The losses are the recipe's, with human scores in the teacher's place: point-wise, and pair-wise on all
-pairs of a batch.
+pairs of a batch. The first blocks, which see what any network sees, keep their weights.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Sequence
@@ -18,8 +19,11 @@ import torch
 from torch import Tensor
 
 from leafiqa.calibrate.fit import Array
+from leafiqa.distill.folding import fold_batch_norm
+from leafiqa.distill.initial import freeze
 from leafiqa.distill.losses.fidelity import fidelity_loss, preference
 from leafiqa.distill.losses.point import point_loss
+from leafiqa.errors import EvidenceError
 from leafiqa.images.inputs import to_tensor
 from leafiqa.metric import Metric
 from leafiqa.model.student import Student
@@ -27,12 +31,17 @@ from leafiqa.model.student import Student
 # Fewer labels than this teach a network of millions of weights nothing but themselves.
 FULL_LEAST = 100
 EPOCHS = 6
+# With judged images beside the labelled ones, which are many more.
+JUDGED_EPOCHS = 4
 _BATCH = 16
 _LR = 3e-5
 _HEAD_LR = 1e-4
 _WEIGHT_DECAY = 0.02
 _SIGMA = 0.1
 _EMA = 0.99
+_FREEZE = 2
+# Share of each side that a training crop keeps, to whole multiples of 32 pixels.
+_CROP = 0.85
 
 
 def look_at(metric: Metric, paths: Sequence[Path]) -> list[Tensor]:
@@ -53,6 +62,7 @@ def fine_tune(
     weights: Array,
     seed: int = 0,
     advance: Callable[[int], None] = lambda count: None,
+    epochs: int = EPOCHS,
 ) -> Student:
     """Return a copy of a student, fine-tuned on human scores.
 
@@ -63,14 +73,21 @@ def fine_tune(
         weights: `(n,)` how far each can be trusted, with mean one.
         seed: decides order, flips and dropout; the caller's random state is left alone.
         advance: called with the number of images after each step.
+        epochs: passes over the images.
     """
     device = student.feature_mean.device
     tuned = copy.deepcopy(student).float().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     tuned.requires_grad_(True)
     average = copy.deepcopy(tuned).eval()
+    with contextlib.suppress(EvidenceError):  # a backbone that is not built of blocks learns as a whole
+        freeze(tuned, _FREEZE)
+    fold_batch_norm(tuned.backbone, torch.zeros(1, 3, 64, 64, device=device))
     head = [p for name, p in tuned.named_parameters() if not name.startswith("backbone.")]
     optimizer = torch.optim.AdamW(
-        [{"params": list(tuned.backbone.parameters()), "lr": _LR}, {"params": head, "lr": _HEAD_LR}],
+        [
+            {"params": [p for p in tuned.backbone.parameters() if p.requires_grad], "lr": _LR},
+            {"params": head, "lr": _HEAD_LR},
+        ],
         weight_decay=_WEIGHT_DECAY,
     )
     peaks = [group["lr"] for group in optimizer.param_groups]
@@ -79,13 +96,13 @@ def fine_tune(
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         torch.manual_seed(seed)
-        for step in range(EPOCHS * per_epoch):
+        for step in range(epochs * per_epoch):
             if step % per_epoch == 0:
                 order = torch.randperm(len(images))
             chosen = order[step % per_epoch :: per_epoch]
             for group, peak in zip(optimizer.param_groups, peaks):
                 warm = min(1.0, (step + 1) / per_epoch)
-                group["lr"] = peak * warm * 0.5 * (1 + math.cos(math.pi * step / (EPOCHS * per_epoch)))
+                group["lr"] = peak * warm * 0.5 * (1 + math.cos(math.pi * step / (epochs * per_epoch)))
             scores = _logits(tuned, images, chosen.tolist()).sigmoid()
             loss = _loss(scores, goal[chosen], trust[chosen])
             optimizer.zero_grad(set_to_none=True)
@@ -112,18 +129,26 @@ def _loss(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _logits(student: Student, images: Sequence[Tensor], chosen: list[int]) -> Tensor:
-    """Return logits of some images, each flipped or not; images of one shape go through the student together."""
-    flips = torch.rand(len(chosen)) < 0.5
+    """Return logits of random crops of some images; images of one shape go through the student together."""
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for place, number in enumerate(chosen):
         by_shape.setdefault(tuple(images[number].shape), []).append(place)
     places, parts = [], []
     for members in by_shape.values():
-        pixels = torch.stack([images[chosen[i]].flip(-1) if flips[i] else images[chosen[i]] for i in members])
+        pixels = torch.stack([_crop(images[chosen[i]]) for i in members])
         pixels = pixels.to(student.feature_mean.device, memory_format=torch.channels_last).float() / 255
         parts.append(student(pixels))
         places += members
     return torch.cat(parts)[torch.tensor(places).argsort()]
+
+
+def _crop(image: Tensor) -> Tensor:
+    """Cut out a random part of an image's shape, half of the time flipped."""
+    height, width = (max(32, round(_CROP * side / 32) * 32) for side in image.shape[1:])
+    top = int(torch.randint(image.shape[1] - height + 1, ()))
+    left = int(torch.randint(image.shape[2] - width + 1, ()))
+    part = image[:, top : top + height, left : left + width]
+    return part.flip(-1) if torch.rand(()) < 0.5 else part
 
 
 @torch.no_grad()

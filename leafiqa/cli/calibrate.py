@@ -50,6 +50,17 @@ from leafiqa.cli.progress import progress, steps
     help="Allow only this rung.  [default: choose]",
 )
 @click.option("--full", is_flag=True, help="Also try to fine-tune the whole student: minutes on a GPU, longer without.")
+@click.option(
+    "--evidence",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="A teacher's evidence: --full then also learns from the images that it judged and nobody rated.",
+)
+@click.option(
+    "--judged",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that the evidence's names are relative to.  [default: --images, else the table's folder]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds the cross-validation.")
 def calibrate(
@@ -63,6 +74,8 @@ def calibrate(
     score_range: tuple[float, float] | None,
     rungs: tuple[str, ...],
     full: bool,
+    evidence: tuple[Path, ...],
+    judged: Path | None,
     device: str,
     seed: int,
 ) -> None:
@@ -75,6 +88,8 @@ def calibrate(
     from leafiqa.calibrate.calibrate import RUNGS, save_calibrated
     from leafiqa.calibrate.calibrate import calibrate as run
     from leafiqa.evaluate.datasets import read_labels
+    from leafiqa.evidence.files import read_evidence
+    from leafiqa.evidence.reliability import targets
 
     if output.suffix in {".safetensors", ".json"}:
         output = output.with_suffix("")
@@ -82,6 +97,14 @@ def calibrate(
         raise click.UsageError(f"-o {output} is a folder; name the student in it, such as {output / 'leaf_lite0.mine'}")
     warnings.simplefilter("ignore")
     labelled = read_labels(table, images=images, image_column=image_column, mos_column=mos_column, split=split)
+    said: dict[Path, float] | None = None
+    if evidence:
+        folder = judged or images or (table if table.is_dir() else table.parent)
+        said = {(folder / image).resolve(): found.score for image, found in targets(read_evidence(evidence)).items()}
+        if split is not None:  # images of other splits are not to be learned from
+            everything = read_labels(table, images=images, image_column=image_column, mos_column=mos_column)
+            others = {row.path.resolve() for row in everything.rows} - {row.path.resolve() for row in labelled.rows}
+            said = {path: score for path, score in said.items() if path not in others}
     metric = leafiqa.create_metric(weights=name, device=device)
     with contextlib.ExitStack() as shown:
         bar: Callable[[int, int], None] | None = None
@@ -93,13 +116,16 @@ def calibrate(
                 bar = shown.enter_context(steps("fine-tuning"))
             bar(done, total)
 
-        advance = shown.enter_context(progress(len(labelled.rows), "looking"))
+        places = {row.path.resolve() for row in labelled.rows}
+        looks = len(labelled.rows) + len(set(said or {}) - places)
+        advance = shown.enter_context(progress(looks, "looking"))
         result = run(
             metric,
             labelled,
             score_range=score_range,
             rungs=rungs or RUNGS,
             full=full,
+            evidence=said,
             seed=seed,
             advance=advance,
             tuning=tuning,

@@ -82,11 +82,12 @@ def steps(what: str) -> Iterator[Callable[[int, int], None]]:
         What to call with the steps done and how many there are.
     """
     if not sys.stderr.isatty():
-        began, first, told = time.monotonic(), -1, time.monotonic()
+        began, first, last, told = time.monotonic(), -1, -1, time.monotonic()
 
         def line(step: int, total: int) -> None:
-            nonlocal began, first, told
-            if first < 0:
+            nonlocal began, first, last, told
+            anew, last = step <= last, step  # one long thing after another
+            if first < 0 or anew:
                 first, began = step, time.monotonic()
             elif time.monotonic() - told > _LINE_SECONDS or step == total:
                 told = time.monotonic()
@@ -102,4 +103,10 @@ def steps(what: str) -> Iterator[Callable[[int, int], None]]:
     # Long steps: the speed of the last ten minutes tells the time left, not that of the last half minute.
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as bar:
         task = bar.add_task("", total=None)
-        yield lambda step, total: bar.update(task, completed=step, total=total)
+
+        def move(step: int, total: int) -> None:
+            if step < bar.tasks[0].completed:  # one long thing after another
+                bar.reset(task, total=total)
+            bar.update(task, completed=step, total=total)
+
+        yield move

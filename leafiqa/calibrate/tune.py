@@ -1,0 +1,89 @@
+"""Fine-tuning as a rung of calibration: what it learns from, and whether it is worth it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from leafiqa.calibrate.choose import Labels, choose, clearly_better, folds
+from leafiqa.calibrate.fit import Array, Fit
+from leafiqa.calibrate.fold_in import fold_in
+from leafiqa.calibrate.full import EPOCHS, JUDGED_EPOCHS, fine_tune, predict
+from leafiqa.calibrate.judged import Judged, lend
+from leafiqa.model.student import Student
+
+_FULL_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Material:
+    """What fine-tuning learns from.
+
+    Attributes:
+        student: where it begins.
+        labels: the labelled images.
+        images: the same as `look_at` returns them.
+        judged: images that a teacher judged and nobody rated, None for none.
+        rungs: what may be fitted before.
+        seed: seeds all of it.
+    """
+
+    student: Student
+    labels: Labels
+    images: list[torch.Tensor]
+    judged: Judged | None
+    rungs: tuple[str, ...]
+    seed: int
+
+    def part(self, kept: NDArray[np.bool_]) -> Material:
+        """Return what is left with some of the labels; the images of the others are not learned from at all."""
+        judged = None if self.judged is None else self.judged.part(kept)
+        images = [self.images[i] for i in np.flatnonzero(kept)]
+        return replace(self, labels=self.labels.part(kept), images=images, judged=judged)
+
+    def steps(self, labelled: int) -> int:
+        """Return how many images a training on that many labels takes, repeats counted."""
+        if self.judged is None:
+            return EPOCHS * labelled
+        return JUDGED_EPOCHS * (labelled + len(self.judged.images))
+
+    def tune(self, advance: Callable[[int], None] = lambda count: None) -> tuple[Student, Fit]:
+        """Return the fine-tuned student, and the simpler fit that it began at."""
+        labels = self.labels
+        fit = choose(labels, self.rungs, self.seed).fit(labels)
+        images, targets, weights, epochs = self.images, labels.targets, labels.weights, EPOCHS
+        if self.judged is not None:
+            lent, weight = lend(labels, self.judged, self.rungs, self.seed)
+            images, epochs = images + self.judged.images, JUDGED_EPOCHS
+            targets, weights = np.concatenate([targets, lent]), np.concatenate([weights, np.full(len(lent), weight)])
+        start = fold_in(self.student, fit)
+        return fine_tune(start, images, targets, weights, self.seed, advance, epochs), fit
+
+
+def try_full(material: Material, tuning: Callable[[int, int], None]) -> tuple[Student | None, Array]:
+    """Return the fine-tuned student, None if it is not clearly better, and held-out predictions of what is chosen."""
+    labels = material.labels
+    fold = folds(labels.groups, _FULL_FOLDS, material.seed + 2)
+    held_out = {"simple": np.empty(len(labels)), "full": np.empty(len(labels))}
+    # The training of each fold, and once more on all labels.
+    total = sum(material.steps(int((fold != number).sum())) for number in np.unique(fold)) + material.steps(len(labels))
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        tuning(done, total)
+
+    for number in np.unique(fold):
+        out = fold == number
+        student, fit = material.part(~out).tune(advance)
+        held_out["simple"][out] = fit.predict(labels.logits[out], labels.features[out])
+        held_out["full"][out] = predict(student, [material.images[i] for i in np.flatnonzero(out)])
+    errors = {name: labels.weights * (values - labels.targets) ** 2 for name, values in held_out.items()}
+    if not clearly_better(errors["full"], errors["simple"]):
+        return None, held_out["simple"]
+    return material.tune(advance)[0], held_out["full"]
