@@ -54,6 +54,7 @@ class Pair:
         preference: probability that the first is the better.
         view: what they were shown together with, None if alone.
         ranked: how many places lie between them in the ranking that the pair comes from; 0 for a direct comparison.
+        mass: probability that fell on the words asked for; 1 where none was recorded.
     """
 
     first: str
@@ -61,6 +62,7 @@ class Pair:
     preference: float
     view: str | None = None
     ranked: int = 0
+    mass: float = 1.0
 
 
 # One place apart in a ranking is decided at about this many standard deviations, two places at twice it.
@@ -80,7 +82,8 @@ def parse(record: Any) -> list[Point | Pair]:
         return [_point(record)]
     if kind == "pair":
         first, second = _images(record, 2)
-        return [Pair(first, second, _share(record, "first"), _text(record, "view"))]
+        mass = 1.0 if record.get("mass") is None else _share(record, "mass")
+        return [Pair(first, second, _share(record, "first"), _text(record, "view"), mass=mass)]
     if kind == "ranking":
         images = _images(record, None)
         view = _text(record, "view")

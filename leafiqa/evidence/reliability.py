@@ -117,7 +117,9 @@ def preferences(evidence: Evidence) -> list[Preference]:
         key = (pair.second, pair.first) if swapped else (pair.first, pair.second)
         straight, turned, trust = said[key]
         (turned if swapped else straight).append(1 - pair.preference if swapped else pair.preference)
-        trust.append(views.get(pair.view or "", 1.0) if pair.ranked else consistency.get(key, usual or 1.0))
+        trust.append(
+            views.get(pair.view or "", 1.0) if pair.ranked else consistency.get(key, 1.0 if usual is None else usual)
+        )
     mean = {
         key: sum(sum(order) / len(order) for order in (straight, turned) if order) / (bool(straight) + bool(turned))
         for key, (straight, turned, _) in said.items()

@@ -52,11 +52,17 @@ class Batches(Generic[Question, Reply]):
                     break
             batch = [pair for pair in held if self._kind(pair[0]) == kind][: self._size]
             held = [pair for pair in held if pair not in batch]
-            try:
-                replies = self._answer([question for question, _ in batch])
-            except Exception as error:  # belongs to those who asked
-                for _, future in batch:
-                    future.set_exception(error)
-                continue
-            for (_, future), reply in zip(batch, replies):
-                future.set_result(reply)
+            self._reply(batch)
+
+    def _reply(self, batch: list[tuple[Question, Future[Reply]]]) -> None:
+        try:
+            replies = self._answer([question for question, _ in batch])
+        except Exception as error:  # belongs to those who asked
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+                return
+            for one in batch:  # one of them may have spoiled it for the others
+                self._reply([one])
+            return
+        for (_, future), reply in zip(batch, replies):
+            future.set_result(reply)

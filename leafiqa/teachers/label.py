@@ -6,12 +6,13 @@ only questions that were under way at that moment are asked again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from leafiqa.evidence.order import order
 from leafiqa.evidence.reliability import preferences, targets
 from leafiqa.images.decode import decode
 from leafiqa.teachers.pairs import choose_pairs
-from leafiqa.teachers.protocol import Answer, Teacher, TeacherError, TeacherUnusable
+from leafiqa.teachers.protocol import Answer, Teacher, TeacherError, TeacherStopped, TeacherUnusable
 from leafiqa.teachers.sheets import deal
 
 
@@ -40,6 +41,9 @@ class Task(NamedTuple):
     kind: str
     images: tuple[str, ...]
 
+
+# What was shown of a question, the answer, the images' digests, and images that could not be read.
+Said = tuple[Task, Answer, list[str], list[tuple[Task, str]]]
 
 _ROUNDS = 4
 
@@ -72,11 +76,13 @@ class Journal:
         path: the file; need not exist yet.
         teacher: the teacher's name; each line carries it as `asked`.
 
+        prompts: names of the prompts that are asked now; None does not look at them.
+
     Raises:
-        EvidenceError: the file holds another teacher's evidence.
+        EvidenceError: the file holds another teacher's evidence or was asked for with other prompts.
     """
 
-    def __init__(self, path: Path, teacher: str) -> None:
+    def __init__(self, path: Path, teacher: str, prompts: Collection[str] | None = None) -> None:
         self.path, self.teacher = path, teacher
         self.done: dict[Task, int] = {}
         for line in path.read_bytes().split(b"\n") if path.exists() else []:
@@ -91,10 +97,19 @@ class Journal:
                     f"{path} holds evidence of {record.get('asked') or 'an unnamed teacher'}, not of {teacher}: "
                     "write each teacher's to a file of its own"
                 )
+            if prompts is not None and record.get("prompt") not in prompts:
+                raise EvidenceError(
+                    f"{path} was asked for with prompt {record.get('prompt')!r}, now it would be one of "
+                    f"{sorted(prompts)}: write the answers to each to a file of their own"
+                )
             self.done[task] = self.done.get(task, 0) + 1
 
     def write(self, task: Task, answer: Answer, digests: Sequence[str]) -> None:
-        """Add an answer and wait until it is on the disk."""
+        """Add an answer and wait until it is on the disk.
+
+        Raises:
+            ValueError: it is not of the evidence format, or a name cannot be written as UTF-8.
+        """
         records: list[dict[str, Any]] = []
         if task.kind == "point":
             records.append({"kind": "point", "image": task.images[0], "sha256": digests[0], **answer.judgment})
@@ -140,7 +155,7 @@ def ask(
     """
     report = Report()
 
-    def one(task: Task) -> tuple[Task, Answer, list[str], list[tuple[Task, str]]]:
+    def one(task: Task) -> Said:
         opened, unreadable = [], []
         for name in task.images:
             try:
@@ -162,8 +177,26 @@ def ask(
         shown = Task(task.kind, tuple(name for name, _, _ in opened))
         return shown, answer, [digest for _, _, digest in opened], unreadable
 
+    def done(future: Future[Said], task: Task) -> None:
+        try:
+            shown, answer, digests, unreadable = future.result()
+            journal.write(shown, answer, digests)
+        except TeacherUnusable:
+            raise
+        except TeacherStopped:
+            return  # it stays to be asked
+        except Exception as error:  # whatever it is, it is this question's, and must not end the others
+            report.failed.append((task, str(error) or type(error).__name__))
+            cost = error.tokens if isinstance(error, TeacherError) else (0, 0)
+        else:
+            report.failed += unreadable
+            report.answered += 1
+            cost = answer.tokens
+        report.tokens = (report.tokens[0] + cost[0], report.tokens[1] + cost[1])
+        advance(task)
+
     pool = ThreadPoolExecutor(threads)
-    waiting: dict[Future[tuple[Task, Answer, list[str], list[tuple[Task, str]]]], Task] = {}
+    waiting: dict[Future[Said], Task] = {}
     upcoming = iter(tasks)
     try:
         while True:
@@ -173,19 +206,16 @@ def ask(
             if not waiting:
                 return report
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                task = waiting.pop(future)
-                try:
-                    shown, answer, digests, unreadable = future.result()
-                except TeacherUnusable:
-                    raise
-                except (TeacherError, ImageError, OSError) as error:
-                    report.failed.append((task, str(error)))
-                else:
-                    journal.write(shown, answer, digests)
-                    report.failed += unreadable
-                    report.answered += 1
-                    report.tokens = (report.tokens[0] + answer.tokens[0], report.tokens[1] + answer.tokens[1])
-                advance(task)
+                done(future, waiting.pop(future))
+    except BaseException:
+        # Ask nothing more, but write down what is being answered already: it is paid for.
+        pool.shutdown(wait=False, cancel_futures=True)
+        getattr(teacher, "stop", lambda: None)()
+        for future, task in waiting.items():
+            if not future.cancelled():
+                with contextlib.suppress(TeacherError, CancelledError):
+                    done(future, task)
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -200,6 +230,12 @@ def sheet_tasks(names: Sequence[str], journal: Journal, side: int, repeat: int =
     """Return contact sheets for images that were not on `repeat` of them yet; see `leafiqa.teachers.sheets.deal`."""
     counts = [journal.done.get(Task("point", (name,)), 0) for name in names]
     return [Task("sheet", sheet) for sheet in deal(names, counts, side, repeat, seed)]
+
+
+def pair_answers(names: Sequence[str], journal: Journal) -> int:
+    """Return how many comparisons of two of these images have their answer, the two orders counted apart."""
+    wanted = set(names)
+    return sum(task.kind == "pair" and set(task.images) <= wanted for task in journal.done)
 
 
 def pair_rounds(
@@ -280,6 +316,8 @@ def _logit(score: float) -> float:
 
 def _open(path: Path) -> tuple[Image.Image, str]:
     """Return an image and the sha256 of its file, from one reading."""
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise ImageError(f"{path.name} is {'no regular file' if path.exists() else 'not there'}")
     content = path.read_bytes()
     pixels = decode(content).pixels
     if pixels.dtype != np.uint8:

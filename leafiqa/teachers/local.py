@@ -5,6 +5,7 @@ The next token's probabilities are read at the words asked for; nothing is gener
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,9 @@ class LocalTeacher:
             self._model: Any = AutoModelForImageTextToText.from_pretrained(
                 model, revision=revision, dtype=dtype, device_map=None if device_map == "cpu" else device_map
             ).eval()
+            # Logits of the whole prompt over a whole vocabulary are gigabytes; most models can leave them out.
+            takes = inspect.signature(self._model.forward).parameters
+            self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
         except Exception as error:  # transformers passes on whatever the hub, its parsers and torch raise
             raise TeacherUnusable(f"cannot load {model} as a teacher: {str(error).splitlines()[0]}") from error
         # Of a folder its name, not its place: evidence travels.
@@ -116,7 +120,7 @@ class LocalTeacher:
             if torch.is_floating_point(value):
                 inputs[name] = value.to(self._model.dtype)
         with torch.inference_mode():
-            logits: torch.Tensor = self._model(**inputs, use_cache=False).logits[:, -1]
+            logits: torch.Tensor = self._model(**inputs, use_cache=False, **self._last_only).logits[:, -1]
         logprobs = logits.float().log_softmax(dim=-1).cpu()
         return [
             {word: float(row[list(ids)].logsumexp(0)) for word, ids in zip(words, self._ids[words])} for row in logprobs

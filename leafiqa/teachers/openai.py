@@ -7,6 +7,7 @@ that give none are asked for a number with a stated confidence instead, and thei
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import json
 import math
@@ -21,11 +22,11 @@ from leafiqa.evidence.records import LEVELS
 from leafiqa.teachers.http import Refused, Servers
 from leafiqa.teachers.prompts import Prompt, read_prompts
 from leafiqa.teachers.protocol import Answer, TeacherError, TeacherUnusable
-from leafiqa.teachers.sheets import compose, fit_within, read_sheet
+from leafiqa.teachers.sheets import compose, fit_within, largest_cell, read_sheet
 from leafiqa.teachers.words import word_logprobs
 
-# The most that vLLM and OpenAI give.
-_TOP = 20
+# The most that vLLM and OpenAI give, and what more modest servers do.
+_TOPS = (20, 5)
 # Below this share of the probability on the words asked for, the model answered something else.
 _LEAST_MASS = 0.1
 _NUMBER_TOKENS = 60
@@ -63,7 +64,13 @@ class ServerTeacher:
         self._may_change = mode == "auto"
         self._restricted: dict[tuple[str, ...], dict[int, str]] = {}
         self._restrict = True
+        self._top = _TOPS[0]
+        self._worked = False
         self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """Ask nothing any more."""
+        self._servers.stop()
 
     def judge(self, image: Image.Image) -> Answer:
         """Judge one image."""
@@ -98,10 +105,9 @@ class ServerTeacher:
         count, prompt = len(images), self._prompts["sheet-number"]
         prompt = Prompt(prompt.name, prompt.text.replace("{count}", str(count)))
         # The sheet as a whole stays within what may be sent.
-        side = math.ceil(math.sqrt(count))
         cell = max(max(image.size) for image in images)
         if self._max_side is not None:
-            cell = min(cell, self._max_side // side)
+            cell = min(cell, largest_cell(count, self._max_side))
         found, asked, tokens = self._ask_number(prompt, [compose(images, cell)], 40 + 20 * count, self._temperature)
         scores, confidences, ranking = read_sheet(found, count)
         points = [
@@ -114,37 +120,25 @@ class ServerTeacher:
         self, purpose: str, images: list[Image.Image], words: tuple[str, ...]
     ) -> tuple[dict[str, float], dict[str, Any], tuple[int, int]] | None:
         """Return the words' log-probabilities, None where the server gives none and numbers are to be asked for."""
-        prompt = self._prompts[purpose]
-        body = {**self._body(prompt, images), "max_tokens": 1, "logprobs": True, "top_logprobs": _TOP}
-        ids = self._token_ids(words)
+        prompt, ids = self._prompts[purpose], self._token_ids(words)
+        body = {**self._body(prompt, images), "max_tokens": 1, "logprobs": True, "top_logprobs": self._top}
         try:
-            if ids and self._restrict:
-                try:
-                    answer = self._servers.post(
-                        "/chat/completions",
-                        {**body, "logprob_token_ids": sorted(ids), "return_tokens_as_token_ids": True},
-                    )
-                except Refused as error:
-                    if error.status not in (400, 422):
-                        raise
-                    self._restrict = False
-                    answer = self._servers.post("/chat/completions", body)
-            else:
-                answer = self._servers.post("/chat/completions", body)
+            answer = self._post_for_words(body, ids)
         except Refused as error:
             if self._may_change and error.status in (400, 422) and "logprob" in str(error).lower():
                 self._numbers = True
                 return None
             raise _usable(error) from error
-        content = (_choice(answer).get("logprobs") or {}).get("content")
-        if not content:
+        tops = _first_tops(answer)
+        if not tops:
+            if self._worked:  # an odd answer, not another kind of server
+                raise TeacherError("this answer came without log-probabilities", _tokens(answer))
             if not self._may_change:
                 raise TeacherUnusable(f"{self.name}: the server gives no log-probabilities; use mode number")
             self._numbers = True
             return None
-        tokens = [
-            (str(top.get("token", "")), float(top.get("logprob", -math.inf))) for top in content[0]["top_logprobs"]
-        ]
+        self._worked = True
+        tokens = [(str(top.get("token", "")), _logprob(top.get("logprob"))) for top in tops]
         if ids:
             # Tokens may come as "token_id:N".
             tokens = [(ids.get(_id_of(token), token), logprob) for token, logprob in tokens]
@@ -153,9 +147,31 @@ class ServerTeacher:
         if mass < _LEAST_MASS:
             best = max(tokens, key=lambda token: token[1])[0] if tokens else ""
             raise TeacherError(
-                f"only {mass:.3f} of the probability is on {', '.join(words)}: the answer begins with {best!r}"
+                f"only {mass:.3f} of the probability is on {', '.join(words)}: the answer begins with {best!r}",
+                _tokens(answer),
             )
         return logprobs, self._asked(prompt, "logprobs", answer), _tokens(answer)
+
+    def _post_for_words(self, body: dict[str, Any], ids: dict[int, str]) -> dict[str, Any]:
+        """Return an answer with as many log-probabilities as the server can be brought to give."""
+        restricted = {"logprob_token_ids": sorted(ids), "return_tokens_as_token_ids": True}
+        try:
+            return self._servers.post("/chat/completions", {**body, **(restricted if ids and self._restrict else {})})
+        except Refused as error:
+            if error.status not in (400, 422):
+                raise
+            refused = error
+        # What of it was refused, the server need not say; what is refused again was refused for another reason.
+        tries = [(False, self._top)] if ids and self._restrict else []
+        tries += [(False, top) for top in _TOPS if top < self._top]
+        for restrict, top in tries:
+            try:
+                answer = self._servers.post("/chat/completions", {**body, "top_logprobs": top})
+            except Refused:
+                continue
+            self._restrict, self._top = restrict, top
+            return answer
+        raise refused
 
     def _by_number(
         self, purpose: str, images: list[Image.Image]
@@ -179,7 +195,7 @@ class ServerTeacher:
         except ValueError:
             parsed = None
         if not isinstance(parsed, dict):
-            raise TeacherError(f"the answer holds no JSON object: {text[:120]!r}")
+            raise TeacherError(f"the answer holds no JSON object: {text[:120]!r}", _tokens(answer))
         return parsed, self._asked(prompt, "number", answer), _tokens(answer)
 
     def _body(self, prompt: Prompt, images: list[Image.Image]) -> dict[str, Any]:
@@ -218,7 +234,7 @@ class ServerTeacher:
                     tokens = self._servers.once(f"{root}/tokenize", request)["tokens"]
                     if ids.setdefault(int(tokens[0]), word) != word:
                         return {}  # two words begin with one token: restricting to it would tell nothing
-        except (OSError, ValueError, KeyError, IndexError, TypeError):
+        except (OSError, ValueError, KeyError, IndexError, TypeError, http.client.HTTPException):
             return {}
         return ids
 
@@ -242,9 +258,25 @@ def _choice(answer: dict[str, Any]) -> dict[str, Any]:
     return choices[0]
 
 
+def _first_tops(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the most probable first tokens that an answer tells, nothing where it tells none."""
+    told = _choice(answer).get("logprobs")
+    content = told.get("content") if isinstance(told, dict) else None
+    first = content[0] if isinstance(content, list) and content else None
+    tops = first.get("top_logprobs") if isinstance(first, dict) else None
+    return [top for top in tops if isinstance(top, dict)] if isinstance(tops, list) else []
+
+
+def _logprob(value: Any) -> float:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    return float(value) if known else -math.inf
+
+
 def _tokens(answer: dict[str, Any]) -> tuple[int, int]:
-    usage = answer.get("usage") or {}
-    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    usage = answer.get("usage")
+    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
+    into, out = (int(n) if isinstance(n, (int, float)) and n >= 0 else 0 for n in (counts or [0, 0]))
+    return into, out
 
 
 def _id_of(token: str) -> int:

@@ -84,9 +84,10 @@ def choose_pairs(
         chosen.append((names[first], names[second]))
 
     # A chain through the images by score links them all at the smallest gaps; what is linked already is left out, and
-    # links between sources come first.
+    # links between sources come first. In any order, so that a budget too small for all spans all of the quality.
     by_score = np.argsort(belief, kind="stable")
-    links = sorted(itertools.pairwise(by_score), key=lambda link: kind[link[0]] == kind[link[1]])
+    chain = list(itertools.pairwise(by_score))
+    links = sorted((chain[i] for i in rng.permutation(len(chain))), key=lambda link: kind[link[0]] == kind[link[1]])
     for a, b in links:
         if len(chosen) < budget and find(int(a)) != find(int(b)):
             take(int(a), int(b))

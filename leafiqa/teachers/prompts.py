@@ -33,15 +33,21 @@ def read_prompts(path: Path | None = None) -> dict[str, Prompt]:
             have are taken from leafiqa's own.
 
     Raises:
-        InputError: the file cannot be read, or has a table for no known purpose or without a text.
+        InputError: the file cannot be read, has a table for no known purpose or without a text, or uses the name of one
+            of leafiqa's own for another text.
     """
     own = _parse(files("leafiqa.teachers").joinpath("prompts.toml").read_text(encoding="utf-8"), "prompts.toml")
     if path is None:
         return own
     try:
-        return {**own, **_parse(path.read_text(encoding="utf-8"), str(path))}
-    except OSError as error:
-        raise InputError(f"cannot read prompts {path}: {error.strerror}") from error
+        found = _parse(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read prompts {path}: {error}") from error
+    texts = {prompt.name: prompt.text for prompt in own.values()}
+    for prompt in found.values():
+        if texts.get(prompt.name, prompt.text) != prompt.text:
+            raise InputError(f"prompts {path}: [{prompt.name}] is a prompt of leafiqa's own: name yours otherwise")
+    return {**own, **found}
 
 
 def _parse(text: str, where: str) -> dict[str, Prompt]:

@@ -9,7 +9,19 @@ from PIL import Image
 
 
 class TeacherError(Exception):
-    """A question that stays without an answer; the message says why."""
+    """A question that stays without an answer; the message says why.
+
+    Attributes:
+        tokens: what it cost all the same, `(in, out)`.
+    """
+
+    def __init__(self, message: str, tokens: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(message)
+        self.tokens = tokens
+
+
+class TeacherStopped(TeacherError):
+    """Asking was stopped before this question had its answer."""
 
 
 class TeacherUnusable(TeacherError):

@@ -27,6 +27,13 @@ def fit_within(image: Image.Image, side: int | None) -> Image.Image:
     return smaller
 
 
+def largest_cell(count: int, side: int) -> int:
+    """Return the side of a cell with which a sheet of `count` images is at most `side` wide and high, in pixels."""
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    return max(1, min((side - _GAP) // columns - _GAP, (side - _GAP) // rows - _GAP - _LABEL))
+
+
 def compose(images: Sequence[Image.Image], cell: int) -> Image.Image:
     """Return a sheet of images, numbered from 1 in reading order, on grey.
 

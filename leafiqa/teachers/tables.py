@@ -6,6 +6,7 @@ Nothing is averaged or scaled here: evidence holds raw facts, and what they are 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ _COLUMNS = {
     "rankings": ("view", "image", "rank"),
     "ratings": ("image", "rater", "rating"),
 }
-_FIRST, _SECOND, _TIE = {"first", "1", "a", "left"}, {"second", "2", "b", "right"}, {"tie", "0", "same", "draw", ""}
+_FIRST, _SECOND, _TIE = {"first", "1", "a", "left"}, {"second", "2", "b", "right"}, {"tie", "0", "same", "draw"}
 
 
 def read_judgments(
@@ -34,7 +35,7 @@ def read_judgments(
         path: CSV with a header, or JSON lines (ending `.jsonl`), with the columns of its kind:
             scores: `image`, `score`, perhaps `confidence` (0 to 1);
             votes: `first`, `second` (in the order shown), `winner`: first, second, tie, or the winner's name;
-            rankings: `view`, `image`, `rank` (1 is best), a row for each image of a view;
+            rankings: `view`, `image`, `rank` (1 is best), a row for each image of a view, perhaps `rater`;
             ratings: `image`, `rater`, `rating`.
         kind: one of `KINDS`.
         scale: ends of the scale of scores or ratings; None means the lowest and highest that occur.
@@ -73,16 +74,16 @@ def _points(
     lower_better: bool,
     problems: list[str],
 ) -> Iterable[dict[str, Any]]:
-    values = [to_number(row[column]) for row in rows]
+    values = [to_number(row.get(column)) for row in rows]
     known = [value for value in values if value is not None]
     low, high = scale or (min(known, default=0.0), max(known, default=0.0))
     if not low < high:
         raise InputError(f"the scale must rise, got {low:g} to {high:g}")
     for number, (row, value) in enumerate(zip(rows, values), 1):
-        name = str(row["image"] or "").strip()
+        name = str(row.get("image") or "").strip()
         if not name or value is None:
             problems.append(
-                f"row {number}: {name or 'no image'}: {column} {row[column]!r} is no finite number: left out"
+                f"row {number}: {name or 'no image'}: {column} {row.get(column)!r} is no finite number: left out"
             )
         elif not low <= value <= high:
             problems.append(f"row {number}: {name}: {column} {value:g} is outside {low:g} to {high:g}: left out")
@@ -98,20 +99,21 @@ def _points(
             if confidence is not None and 0 <= confidence <= 1:
                 record["confidence"] = confidence
             if column == "rating":
-                record["rater"] = str(row["rater"])
+                record["rater"] = str(row.get("rater"))
             yield record
 
 
 def _votes(rows: list[dict[str, Any]], problems: list[str]) -> Iterable[dict[str, Any]]:
     for number, row in enumerate(rows, 1):
-        first, second = (str(row[column] or "").strip() for column in ("first", "second"))
-        winner = str(row["winner"] if row["winner"] is not None else "").strip()
+        first, second = (str(row.get(column) or "").strip() for column in ("first", "second"))
+        winner = str(row.get("winner") if row.get("winner") is not None else "").strip()
         if not first or not second or first == second:
             problems.append(f"row {number}: {first!r} and {second!r} are no two images: left out")
-        elif winner == first or winner.lower() in _FIRST:
-            yield {"kind": "pair", "images": [first, second], "first": 1.0}
-        elif winner == second or winner.lower() in _SECOND:
-            yield {"kind": "pair", "images": [first, second], "first": 0.0}
+        # The images' own names go before "first", "a", "1": an image may be called so.
+        elif winner in (first, second):
+            yield {"kind": "pair", "images": [first, second], "first": float(winner == first)}
+        elif winner.lower() in _FIRST | _SECOND:
+            yield {"kind": "pair", "images": [first, second], "first": float(winner.lower() in _FIRST)}
         elif winner.lower() in _TIE:
             yield {"kind": "pair", "images": [first, second], "first": 0.5}
         else:
@@ -121,11 +123,19 @@ def _votes(rows: list[dict[str, Any]], problems: list[str]) -> Iterable[dict[str
 def _rankings(rows: list[dict[str, Any]], problems: list[str]) -> Iterable[dict[str, Any]]:
     views: dict[str, dict[str, float]] = defaultdict(dict)
     for number, row in enumerate(rows, 1):
-        name, rank = str(row["image"] or "").strip(), to_number(row["rank"])
+        name, rank = str(row.get("image") or "").strip(), to_number(row.get("rank"))
+        rater = str(row.get("rater") or "")
+        view = f"{row.get('view')} by {rater}" if rater else str(row.get("view"))
         if not name or rank is None:
-            problems.append(f"row {number}: {name or 'no image'}: rank {row['rank']!r} is no finite number: left out")
+            problems.append(
+                f"row {number}: {name or 'no image'}: rank {row.get('rank')!r} is no finite number: left out"
+            )
+        elif name in views[view]:
+            problems.append(
+                f"row {number}: {name} stands in view {view} twice: left out; name the raters in column rater"
+            )
         else:
-            views[str(row["view"])][name] = rank
+            views[view][name] = rank
     for view, ranks in views.items():
         if len(set(ranks.values())) < len(ranks):
             problems.append(f"view {view}: two images share a rank: left out; put ties into votes")
@@ -141,7 +151,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     if path.suffix.lower() != ".jsonl":
-        return list(csv.DictReader(text.splitlines()))
+        return list(csv.DictReader(io.StringIO(text, newline="")))
     try:
         rows = [json.loads(line) for line in text.split("\n") if line.strip()]
     except ValueError as error:
