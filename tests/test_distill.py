@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import hashlib
 import json
 import math
 import re
@@ -136,6 +137,21 @@ def test_only_train_images_that_can_be_read_are_used(small_run):
     assert data.targets.tolist() == pytest.approx([0.1 * i for i in range(8)])
     assert len(data.unreadable) == 1 and data.unreadable[0].startswith("8.png")
     assert len(data.ladders) == 1  # one readable image scores 65 or more
+
+
+def test_a_file_that_was_replaced_since_it_was_judged_is_left_out(small_run):
+    evidence = small_run.parent / "evidence.jsonl"
+    lines = [json.loads(line) for line in evidence.read_text().splitlines()]
+    for line in lines:
+        line["sha256"] = hashlib.sha256((small_run.parent / "images" / line["image"]).read_bytes()).hexdigest()
+    evidence.write_text("\n".join(map(json.dumps, lines)))
+    Image.fromarray(make_picture(48, 48, seed=77)).save(small_run.parent / "images" / "3.png")
+    data = load(read_config(small_run))
+    assert data.targets.tolist() == pytest.approx([0.1 * i for i in range(8) if i != 3])
+    assert [line.split(":")[0] for line in data.unreadable] == [
+        "3.png",
+        "8.png",
+    ] and "sha256 differs" in data.unreadable[0]
 
 
 def quietly(config):

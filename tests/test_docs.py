@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from leafiqa.evidence.files import read_evidence
+from leafiqa.evidence.reliability import targets
 from tests.chat_server import ChatServer, picture
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "label.md"
@@ -40,6 +42,28 @@ def test_the_walk_from_images_to_a_calibrated_metric(tmp_path):
     assert ran == ["label", "label", "evidence", "distill", "select", "calibrate", "score"]
     assert len(done.stdout.splitlines()) >= 10
     assert server.answered == 60 + 2 * 200
+
+
+def test_a_teacher_of_ones_own_and_judgments_made_elsewhere(tmp_path):
+    (tmp_path / "photos").mkdir()
+    picture(0.2).save(tmp_path / "photos" / "a.jpg")
+    picture(0.9).save(tmp_path / "photos" / "b.png")
+    (tmp_path / "brisque.csv").write_text("image,score\na.jpg,40\nb.png,10\n")
+    (tmp_path / "votes.csv").write_text("first,second,winner\na.jpg,b.png,second\n")
+    text = PAGE.read_text()
+    example = re.search(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL).group(1)
+    subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, timeout=300)
+    commands = re.findall(r"^leafiqa import .*$", text, re.MULTILINE)
+    for command in commands:
+        subprocess.run([sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, check=True, timeout=300)
+    scores = {name: target.score for name, target in targets(read_evidence([tmp_path / "brightness.jsonl"])).items()}
+    assert scores["b.png"] > scores["a.jpg"] + 0.1
+    assert len(commands) == 2
+    assert {n: t.score for n, t in targets(read_evidence([tmp_path / "brisque.jsonl"])).items()} == {
+        "a.jpg": 0,
+        "b.png": 1,
+    }
+    assert read_evidence([tmp_path / "votes.jsonl"]).pairs[0].preference == 0
 
 
 def rate(table):

@@ -111,7 +111,7 @@ def test_images_are_made_smaller_before_they_are_sent(server):
     assert url.startswith("data:image/jpeg;base64,") and len(url) < 4000
 
 
-def test_wrong_model_key_and_address_end_at_once(server):
+def test_wrong_model_and_key_end_at_once(server):
     one = server(key="secret")
     with pytest.raises(TeacherUnusable, match=r"HTTP 401: invalid key; set the API key"):
         teacher_at(one).judge(picture(0.5))
@@ -119,9 +119,9 @@ def test_wrong_model_key_and_address_end_at_once(server):
     assert ServerTeacher(keyed, "seer").judge(picture(0.5)).judgment
     with pytest.raises(TeacherUnusable, match="does not exist"):
         ServerTeacher(keyed, "oracle").judge(picture(0.5))
-    nowhere = Servers(["http://127.0.0.1:9/v1"], attempts=2, first_wait=0.01)
-    with pytest.raises(TeacherError, match="no answer after 2 attempts"):
-        ServerTeacher(nowhere, "seer").judge(picture(0.5))
+    bare = Servers([one.address.removesuffix("/v1")], key="secret")
+    with pytest.raises(TeacherUnusable, match="should the address end in /v1"):
+        ServerTeacher(bare, "seer").judge(picture(0.5))
 
 
 def test_retry_after_is_a_number_or_a_date():
@@ -231,6 +231,7 @@ def test_a_thousand_images_and_a_faulty_server(server, thousand, tmp_path):
     judged = Counter(json.loads(line)["image"] for line in journal.path.read_text().splitlines())
     failed = {task.images[0] for task, _ in report.failed}
     assert set(judged.values()) == {1} and set(judged) | failed == set(names) and not set(judged) & failed
+    assert len(failed) <= 5  # six faults in a row, at one in ten, are one question in a million
     assert one.busiest <= 20
 
 
@@ -271,6 +272,7 @@ def test_throughput_is_what_the_server_allows(server, thousand, tmp_path):
         teacher = teacher_at(one, concurrency=8, first_wait=0.3)
         began = time.monotonic()
         report = ask(teacher, point_tasks(names, journal), thousand, journal, threads=20)
+        # Requests that fail take the server as long as those that it answers.
         rate = one.requests["/v1/chat/completions"] / (time.monotonic() - began)
         assert report.answered == 400 and one.busiest <= 12  # the server learns a little late that it is done
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,8 +119,13 @@ def load(config: Config, left_out: int | None = None) -> TrainingData:
     rng = np.random.default_rng(config.seed)
     names = list(DEGRADATIONS)
 
-    def read(path: Path) -> Tensor | str:
+    def read(path: Path, digest: str | None) -> Tensor | str:
         try:
+            if digest is not None and path.is_file():
+                content = path.read_bytes()
+                if hashlib.sha256(content).hexdigest() != digest:
+                    return "is not the file that was judged: its sha256 differs"
+                return square(decode(content).pixels, side)
             return square(decode(path).pixels, side)
         except ImageError as error:
             return str(error)
@@ -135,7 +141,9 @@ def load(config: Config, left_out: int | None = None) -> TrainingData:
                 raise EvidenceError(
                     f"source {source.name!r} holds comparisons only, and the config has pairs = 0: set pairs = 8"
                 )
-            for name, picture in zip(wanted, pool.map(read, [source.images / name for name in wanted])):
+            places = [source.images / name for name in wanted]
+            digests = [next((p.sha256 for p in evidence.points.get(name, []) if p.sha256), None) for name in wanted]
+            for name, picture in zip(wanted, pool.map(read, places, digests)):
                 if isinstance(picture, str):
                     unreadable.append(f"{name}: {picture}")
                     continue

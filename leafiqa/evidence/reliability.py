@@ -10,6 +10,7 @@ so that a liking for the first place cancels out. Its reliability is the product
 * order consistency, `1 - |p(a over b, a shown first) - p(a over b, b shown first)|`; where only one order was asked,
   the teacher's mean over the pairs asked in both (1 if there are none);
 * agreement with the points, where both images have one: `1 - |p - Phi(gap / (sqrt(2) sigma))|`;
+* the probability that fell on the words asked for, where it was recorded;
 * freedom from cycles: `1 - cyclic / all` of the triangles that the pair is a side of;
 * for pairs out of rankings, how well the view's rankings agree with the view's scores, `(1 + tau) / 2`.
 """
@@ -117,9 +118,8 @@ def preferences(evidence: Evidence) -> list[Preference]:
         key = (pair.second, pair.first) if swapped else (pair.first, pair.second)
         straight, turned, trust = said[key]
         (turned if swapped else straight).append(1 - pair.preference if swapped else pair.preference)
-        trust.append(
-            views.get(pair.view or "", 1.0) if pair.ranked else consistency.get(key, 1.0 if usual is None else usual)
-        )
+        in_both = consistency.get(key, 1.0 if usual is None else usual)
+        trust.append(views.get(pair.view or "", 1.0) if pair.ranked else pair.mass * in_both)
     mean = {
         key: sum(sum(order) / len(order) for order in (straight, turned) if order) / (bool(straight) + bool(turned))
         for key, (straight, turned, _) in said.items()
