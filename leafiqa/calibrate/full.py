@@ -32,7 +32,7 @@ from leafiqa.model.student import Student
 FULL_LEAST = 100
 EPOCHS = 6
 # With judged images beside the labelled ones, which are many more.
-JUDGED_EPOCHS = 4
+JUDGED_EPOCHS = 3
 _BATCH = 16
 _LR = 3e-5
 _HEAD_LR = 1e-4
