@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
+import leafiqa
 from benchmarks.accuracy import agreement
 from leafiqa.distill.data import pristine_paths
 from leafiqa.distill.degradations import DEGRADATIONS, LEVELS, ladder, null_image
@@ -18,6 +19,24 @@ def test_agreement_with_people_on_val(metric, dataset, floor):
     stated = next(row for row in metric.card.accuracy if row["dataset"] == dataset)
     assert measured["n"] == stated["n"] and measured["srcc"] == pytest.approx(stated["srcc"], abs=1e-3)
     assert measured["plcc"] == pytest.approx(stated["plcc"], abs=1e-3)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "dataset", "floor"),
+    [
+        ("leaf_lite2.general", "agiqa3k", 0.825),
+        ("leaf_lite0.generated-10", "agiqa3k", 0.84),
+        ("leaf_lite0.generated-30", "agiqa3k", 0.84),
+        ("leaf_lite0.photo-10", "biq2021", 0.765),
+        ("leaf_lite0.photo-30", "biq2021", 0.765),
+    ],
+)
+def test_the_other_students_are_as_good_as_their_cards_say(name, dataset, floor):
+    shipped = leafiqa.create_metric(name, device="cpu")
+    measured = agreement(shipped, dataset)
+    stated = next(row for row in shipped.card.accuracy if row["dataset"] == dataset)
+    assert measured["srcc"] >= floor and measured["srcc"] == pytest.approx(stated["srcc"], abs=1e-3)
 
 
 @pytest.mark.data

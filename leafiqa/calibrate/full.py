@@ -34,8 +34,8 @@ EPOCHS = 6
 # With judged images beside the labelled ones, which are many more.
 JUDGED_EPOCHS = 3
 _BATCH = 16
-_LR = 3e-5
-_HEAD_LR = 1e-4
+_LR = 1e-4
+_HEAD_LR = 5e-4
 _WEIGHT_DECAY = 0.02
 _SIGMA = 0.1
 _EMA = 0.99
