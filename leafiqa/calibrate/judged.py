@@ -67,8 +67,16 @@ def gather(
 
     Returns:
         The judged images, and a sentence for each that cannot be read.
+
+    Raises:
+        CalibrationError: too few images have both a label and evidence.
     """
     places = [path.resolve() for path in labelled]
+    if (both := len(set(places) & set(evidence))) < JUDGED_LEAST:
+        raise CalibrationError(
+            f"evidence is of use from {JUDGED_LEAST} images on that have both a label and evidence, got {both}: "
+            "are the evidence's names relative to the folder given?"
+        )
     others = sorted(set(evidence) - set(places))
     seen = see(metric, others, advance)
     kept = [others[i] for i in seen.index]
@@ -86,7 +94,7 @@ def lend(labels: Labels, judged: Judged, rungs: tuple[str, ...], seed: int) -> t
     """Lend human scores to the judged images.
 
     Args:
-        labels: the labelled images.
+        labels: the labelled images, some of them with evidence.
         judged: the others; `of_labelled` has an entry for each of `labels`.
         rungs: what may be fitted, as for `choose`.
         seed: seeds the cross-validation.
@@ -94,16 +102,8 @@ def lend(labels: Labels, judged: Judged, rungs: tuple[str, ...], seed: int) -> t
     Returns:
         `(m,)` human scores brought to [0, 1], and what one of them weighs against a label: as much less as their
         variance is larger, a label having that of what the student leaves unexplained.
-
-    Raises:
-        CalibrationError: too few images have both a label and evidence.
     """
     both = np.isfinite(judged.of_labelled)
-    if both.sum() < JUDGED_LEAST:
-        raise CalibrationError(
-            f"evidence is of use from {JUDGED_LEAST} images on that have both a label and evidence, got {both.sum()}: "
-            "are the evidence's names relative to the folder given?"
-        )
     part = labels.part(both)
     said = _logit(judged.of_labelled[both])
     mix = _mix(np.stack([said, part.logits], axis=1), part.targets, part.weights)
