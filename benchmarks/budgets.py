@@ -182,13 +182,14 @@ def main() -> None:
     for metric, distilled in students:
         for dataset in RANGES:
             data = Set(dataset, metric, arguments.cache, distilled)
-            for row in [*curve(data, arguments.draws), *(selection(data, arguments.draws) if arguments.select else [])]:
+            chosen = selection(data, arguments.draws) if arguments.select and distilled else []
+            for row in [*curve(data, arguments.draws), *chosen]:
                 label = metric.metric_name if distilled else "imagenet"
                 results.append({"student": label, "dataset": dataset, "val_n": int((~data.train).sum()), **row})
                 print(results[-1], flush=True)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+            if arguments.json:  # after each set: all of it takes long
+                arguments.json.parent.mkdir(parents=True, exist_ok=True)
+                arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
