@@ -16,7 +16,7 @@ from scipy.optimize import least_squares
 from scipy.special import expit, logit
 from torch import Tensor
 
-from leafiqa.calibrate.choose import Labels, choose, folds, held_out
+from leafiqa.calibrate.choose import Choice, Labels, choose, folds, held_out
 from leafiqa.calibrate.features import see
 from leafiqa.calibrate.fit import Array
 from leafiqa.calibrate.full import look_at
@@ -111,7 +111,7 @@ def lend(labels: Labels, judged: Judged, rungs: tuple[str, ...], seed: int) -> t
     choice = choose(mixed, rungs, seed)
     fold = folds(part.groups, _FOLDS, seed)
     off = float((part.weights * (held_out([choice], mixed, fold)[choice] - part.targets) ** 2).mean())
-    own = choose(part, ("scale",), seed)
+    own = Choice("scale")
     unexplained = float((part.weights * (held_out([own], part, fold)[own] - part.targets) ** 2).mean())
     lent = choice.fit(mixed).predict(mix[0] * _logit(judged.scores) + mix[1] * judged.logits, judged.features)
     return lent, unexplained / (unexplained + off)

@@ -289,10 +289,9 @@ def _sources(names: list[str]) -> dict[str, str] | None:
 
 def _prior(metric: str, places: dict[str, str], device: str) -> dict[str, float]:
     """Return a student's view of the images, in logits; images that it cannot read are left out."""
-    import math
-
     import leafiqa
     from leafiqa.folder.pipeline import score_files
+    from leafiqa.teachers.label import as_belief
 
     student = leafiqa.create_metric(weights=metric, device=device)
     low, high = student.score_range
@@ -300,8 +299,7 @@ def _prior(metric: str, places: dict[str, str], device: str) -> dict[str, float]
     with progress(len(places), "predicting") as bar:
         for name, row in zip(places, score_files(student, places.values())):
             if row.score is not None:
-                share = min(max((row.score - low) / (high - low), 0.02), 0.98)
-                prior[name] = 3 * math.log(share / (1 - share))
+                prior[name] = as_belief((row.score - low) / (high - low))
             bar()
     return prior
 

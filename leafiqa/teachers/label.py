@@ -302,14 +302,15 @@ def _belief(
     evidence = journal.evidence() if journal.done else Evidence()
     if prior is None and evidence.points:
         found = {name: target.score for name, target in targets(evidence).items()}
-        prior = {name: _logit(score) for name, score in found.items()}
+        prior = {name: as_belief(score) for name, score in found.items()}
     said = preferences(evidence)
     if not said:
         return prior, 1.5
     return order(names, said, prior=prior, prior_std=1.5 if prior else 2.0), 1.0
 
 
-def _logit(score: float) -> float:
+def as_belief(score: float) -> float:
+    """Return a score in [0, 1] as what `choose_pairs` takes for known: in logits, as wide as those of comparisons."""
     clipped = min(max(score, 0.02), 0.98)
     return 3 * math.log(clipped / (1 - clipped))
 
