@@ -4,7 +4,8 @@ Each is a label-free student fine-tuned on a random part of a train set's human 
 near-duplicates) at a time, drawn with seed 0 and not chosen among draws, and on the teacher's evidence on the rest of
 the train set, brought to the human scale by those scores (`leafiqa.calibrate.judged`). Accuracy is measured on `val`,
 which nothing was trained on; `python -m benchmarks.accuracy --quick --write-card` puts it into the card too.
-`--evidence DATASET=FILE...` adds evidence, such as second opinions, to the teacher's.
+`--runs N` averages the weights of N trainings, in different order. `--evidence DATASET=FILE...` adds evidence, such as
+second opinions, to the teacher's.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--metric", default="leaf")
     parser.add_argument("--only", nargs="*", choices=list(STUDENTS), default=list(STUDENTS))
+    parser.add_argument("--runs", type=int, default=1, help="trainings whose weights are averaged")
     parser.add_argument("--evidence", nargs="*", default=[], metavar="DATASET=FILE", help="more evidence")
     arguments = parser.parse_args()
     metric = leafiqa.create_metric(weights=arguments.metric)
@@ -85,7 +87,8 @@ def main() -> None:
         if (arguments.folder / f"{name}.safetensors").exists():
             continue
         table = read_mos(DATA / dataset / "mos.csv", split="train")
-        given = material(metric, table, dataset, share, [Path(file) for where, file in extra if where == dataset])
+        more = [Path(file) for where, file in extra if where == dataset]
+        given = replace(material(metric, table, dataset, share, more), runs=arguments.runs)
         student, _ = given.tune()
         title, unit = WHAT[dataset]
         calibration = Calibration(
@@ -97,6 +100,7 @@ def main() -> None:
             expected_by=f"measured on {title} `val`, which was not trained on",
             problems=[],
             judged=len(given.judged.images) if given.judged else 0,
+            runs=arguments.runs,
         )
         data = f"{round(100 * share)} % of the train part of {title}, drawn at random by group"
         limits = [limit for limit in metric.card.limitations if not limit.startswith("Its scale is the teacher's")]

@@ -14,6 +14,7 @@ from scipy.special import expit
 import leafiqa
 from leafiqa.calibrate.calibrate import calibrate, check_labels, label_weights, pick_range
 from leafiqa.calibrate.choose import Choice, Labels, choose, expected, folds, held_out
+from leafiqa.calibrate.copies import join_copies
 from leafiqa.calibrate.fit import Fit, fit_head, fit_scale, span
 from leafiqa.calibrate.fold_in import fold_in
 from leafiqa.calibrate.full import fine_tune, look_at, predict
@@ -108,6 +109,18 @@ def test_folds_keep_groups_together_and_are_even():
     assert len(set(folds(np.array(["a"] * 5 + ["b"] * 5), 5, 0))) == 2
     predicted = held_out([Choice("scale")], as_labels(*planted(60)), fold)[Choice("scale")]
     assert len(predicted) == 60 and np.isfinite(predicted).all()
+
+
+def test_copies_stay_on_one_side(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for path, content in zip(paths, (b"a", b"b", b"a", b"c", b"b", b"d")):
+        path.write_bytes(content)
+    groups, said = join_copies(np.array(["p", "q", "q", "r", "s", "t"]), paths)
+    # 0 and 2 are one file, which joins their groups p and q; 1 and 4 are one, which joins s to them.
+    assert groups[0] == groups[1] == groups[2] == groups[4] and len(set(groups)) == 3
+    assert [line.split(":")[0] for line in said] == ["0.png, 2.png", "1.png, 4.png"]
+    alone, nothing = join_copies(np.array(["p", "p", "r"]), [paths[0], paths[1], paths[3]])
+    assert alone.tolist() == ["p", "p", "r"] and nothing == []
 
 
 def test_weights_of_labels():
@@ -221,6 +234,12 @@ def test_unreadable_images_are_left_out_and_reported(labelled, metric, tmp_path)
     result = calibrate(metric, MosTable([*rows, Labelled("bad.png", tmp_path / "bad.png", 3.0)], ["as told before"]))
     assert result.labels == 12 and result.problems[0] == "as told before"
     assert result.problems[1].startswith("bad.png: ") and result.problems[1].endswith("left out")
+    copy = tmp_path / "copy.png"
+    copy.write_bytes((labelled / "3.png").read_bytes())
+    result = calibrate(metric, MosTable([*rows, Labelled("copy.png", copy, 4.0)]))
+    assert result.labels == 13 and result.problems == [
+        "3.png, copy.png: the same file: kept on one side of each split of the cross-validation"
+    ]
 
 
 def test_refusal_on_the_command_line(labelled, tmp_path):

@@ -18,6 +18,7 @@ from scipy.stats import kendalltau
 
 import leafiqa
 from leafiqa.distill.average import average_states
+from leafiqa.distill.check import check_evidence
 from leafiqa.distill.config import read_config
 from leafiqa.distill.data import load
 from leafiqa.distill.degradations import DEGRADATIONS, ladder, null_image
@@ -294,6 +295,58 @@ def test_comparisons_alone_teach_a_student(small_run):
     quietly(replace(config, output=config.output / "single", epochs=1))
     with pytest.raises(EvidenceError, match="comparisons only"):
         load(replace(config, pairs=0))
+
+
+def rewrite(config, records):
+    (config.parent / "evidence.jsonl").write_text("\n".join(map(json.dumps, records)))
+
+
+def point(number, score, confidence=0.5):
+    return {"kind": "point", "image": f"{number}.png", "score": score, "scale": [0, 1], "confidence": confidence}
+
+
+def compared(a, b, first):
+    return {"kind": "pair", "images": [f"{a}.png", f"{b}.png"], "first": first}
+
+
+def contradictory():
+    """Each pair in both orders, the one shown first preferred without exception."""
+    return [compared(a, b, 1.0) for a in range(4) for b in range(4) if a != b]
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([point(i, 0.75) for i in range(6)], "all 6 scores are 0.75 and there are no compared pairs"),
+        ([point(i, i / 10, 0.0) for i in range(6)], "none of the 6 scores and 0 compared pairs is believed"),
+        (contradictory(), "none of the 0 scores and 6 compared pairs is believed"),
+    ],
+)
+def test_evidence_that_teaches_nothing_is_refused_before_training(small_run, records, message):
+    rewrite(small_run, records)
+    config = read_config(small_run)
+    with pytest.raises(EvidenceError, match=message):
+        quietly(config)
+    assert not (config.output / "checkpoint.pt").exists()
+
+
+def test_doubtful_evidence_is_used_and_counted(small_run):
+    rewrite(small_run, [*(point(i, 0.75) for i in range(6)), compared(0, 1, 0.9), compared(1, 0, 0.2)])
+    config = read_config(small_run)
+    first = small_run.parent / "images" / "0.png"
+    (small_run.parent / "images" / "5.png").write_bytes(first.read_bytes())
+    assert check_evidence(load(config), config) == [
+        "all 6 scores are 0.75: only the compared pairs tell an order",
+        "6 images are few: below 20 the student stays about where it began",
+        "1 of 6 images are copies of others: each counts on its own",
+    ]
+    rewrite(small_run, [*contradictory(), point(0, 0.2), point(1, 0.9)])
+    said = check_evidence(load(config), config)
+    assert said[0] == "6 of 6 compared pairs are undecided, contradicted or not believed: no lesson in them"
+    assert check_evidence(load(config), replace(config, reliability_power=0.0)) == said[1:]
+    rewrite(small_run, [point(f"no/{i}", i / 10) for i in range(6)])
+    with pytest.raises(EvidenceError, match=r"no image with evidence could be read.*names are relative to"):
+        load(config)
 
 
 def test_a_student_of_leafiqa_can_be_the_start(small_run):

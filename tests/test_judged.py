@@ -1,8 +1,10 @@
 """A teacher's scores brought to the human scale by a few labels, and fine-tuning on them."""
 
+import copy
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +112,21 @@ def test_tuning_learns_from_the_lent_scores(folder, metric, monkeypatch):
     assert handed["targets"][:30].tolist() == labels.targets.tolist()
     assert np.abs(handed["targets"][30:] - truth).mean() < 0.08
     assert (handed["weights"][:30] == 1).all() and 0.5 < handed["weights"][40] < 1
-    part = material.part(np.arange(30) < 20)
+    # Several trainings: each in an order of its own, the mean of their weights is the student.
+    orders = []
+
+    def shifts(student, images, targets, weights, seed, advance, epochs):
+        orders.append(seed)
+        shifted = copy.deepcopy(student)
+        shifted.feature_mean.add_(seed)
+        return shifted
+
+    monkeypatch.setattr(tune_module, "fine_tune", shifts)
+    student, _ = replace(material, runs=3).tune()
+    assert orders == [0, 1, 2]
+    torch.testing.assert_close(student.feature_mean, metric.student.feature_mean + 1, atol=1e-5, rtol=1e-5)
+    part = replace(material, runs=3).part(np.arange(30) < 20)
+    assert part.runs == 1
     assert len(part.images) == 20 and len(part.judged.of_labelled) == 20 and len(part.judged.images) == 50
 
 

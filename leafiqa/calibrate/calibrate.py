@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 import leafiqa
 from leafiqa.calibrate.choose import Choice, Labels, choose, expected
+from leafiqa.calibrate.copies import join_copies
 from leafiqa.calibrate.features import see
 from leafiqa.calibrate.fit import Array
 from leafiqa.calibrate.fold_in import fold_in
@@ -46,6 +47,7 @@ class Calibration:
         expected_by: how that was found.
         problems: labels left out, and why.
         judged: number of images without a label that were learned from by a teacher's evidence.
+        runs: trainings whose weights were averaged; 1 where nothing was fine-tuned.
     """
 
     student: Student
@@ -56,6 +58,7 @@ class Calibration:
     expected_by: str
     problems: list[str]
     judged: int = 0
+    runs: int = 1
 
 
 def pick_range(mos: Array, given: tuple[float, float] | None) -> tuple[float, float]:
@@ -119,6 +122,7 @@ def calibrate(
     rungs: tuple[str, ...] = RUNGS,
     full: bool = False,
     evidence: Mapping[Path, float] | None = None,
+    runs: int = 1,
     seed: int = 0,
     advance: Callable[[], None] = lambda: None,
     tuning: Callable[[int, int], None] = lambda done, total: None,
@@ -134,6 +138,7 @@ def calibrate(
         full: also try to fine-tune the whole student, from `FULL_LEAST` images on; takes that many times longer.
         evidence: a teacher's scores in [0, 1] by resolved path; fine-tuning then also learns from the images that it
             judged and nobody rated, see `leafiqa.calibrate.judged`. Implies `full`.
+        runs: how often to fine-tune, in different order; the mean of the weights is the student.
         seed: seeds the cross-validation and the fine-tuning.
         advance: called once for each image that is done.
         tuning: called with the number of images that fine-tuning has taken, and with how many it will take.
@@ -151,6 +156,8 @@ def calibrate(
     targets = (mos - low) / (high - low)
     weights = label_weights([row.spread for row in kept])
     groups = np.array([row.group or f"image {row.image}" for row in kept])
+    groups, copies = join_copies(groups, [row.path for row in kept])
+    problems += copies
     labels = Labels(seen.logits, seen.features, targets, weights, groups)
     predicted = expected(labels, rungs, seed)
     choice = choose(labels, rungs, seed)
@@ -167,7 +174,7 @@ def calibrate(
             )
         else:
             material = Material(
-                metric.student, labels, look_at(metric, [row.path for row in kept]), judged, rungs, seed
+                metric.student, labels, look_at(metric, [row.path for row in kept]), judged, rungs, seed, runs
             )
             tuned, tuned_predicted = try_full(material, tuning)
             by = "group-aware cross-validation on the labels, which also decided whether to fine-tune"
@@ -184,6 +191,7 @@ def calibrate(
         expected_by=by,
         problems=problems,
         judged=len(judged.images) if judged is not None and choice.rung == "full" else 0,
+        runs=runs if choice.rung == "full" else 1,
     )
 
 
@@ -212,6 +220,7 @@ def save_calibrated(
             **({"ridge": calibration.choice.ridge} if calibration.choice.ridge is not None else {}),
             "labels": calibration.labels,
             **({"judged_images": calibration.judged} if calibration.judged else {}),
+            **({"averaged_runs": calibration.runs} if calibration.runs > 1 else {}),
             "data": data,
             "expected": {key: measured[key] for key in ("n", "srcc", "srcc_interval", "plcc", "plcc_interval", "rmse")},
             "expected_by": calibration.expected_by,

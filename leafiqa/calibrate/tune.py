@@ -14,6 +14,7 @@ from leafiqa.calibrate.fit import Array, Fit
 from leafiqa.calibrate.fold_in import fold_in
 from leafiqa.calibrate.full import EPOCHS, JUDGED_EPOCHS, fine_tune, predict
 from leafiqa.calibrate.judged import Judged, lend
+from leafiqa.distill.average import average_states
 from leafiqa.model.student import Student
 
 _FULL_FOLDS = 3
@@ -30,6 +31,7 @@ class Material:
         judged: images that a teacher judged and nobody rated, None for none.
         rungs: what may be fitted before.
         seed: seeds all of it.
+        runs: trainings, in different order, whose weights are averaged.
     """
 
     student: Student
@@ -38,15 +40,19 @@ class Material:
     judged: Judged | None
     rungs: tuple[str, ...]
     seed: int
+    runs: int = 1
 
     def part(self, kept: NDArray[np.bool_]) -> Material:
-        """Return what is left with some of the labels; the images of the others are not learned from at all."""
+        """Return what is left with some of the labels; the images of the others are not learned from at all.
+
+        It is for cross-validation, where one training has to do.
+        """
         judged = None if self.judged is None else self.judged.part(kept)
         images = [self.images[i] for i in np.flatnonzero(kept)]
-        return replace(self, labels=self.labels.part(kept), images=images, judged=judged)
+        return replace(self, labels=self.labels.part(kept), images=images, judged=judged, runs=1)
 
     def steps(self, labelled: int) -> int:
-        """Return how many images a training on that many labels takes, repeats counted."""
+        """Return how many images one training on that many labels takes, repeats counted."""
         if self.judged is None:
             return EPOCHS * labelled
         return JUDGED_EPOCHS * (labelled + len(self.judged.images))
@@ -61,7 +67,12 @@ class Material:
             images, epochs = images + self.judged.images, JUDGED_EPOCHS
             targets, weights = np.concatenate([targets, lent]), np.concatenate([weights, np.full(len(lent), weight)])
         start = fold_in(self.student, fit)
-        return fine_tune(start, images, targets, weights, self.seed, advance, epochs), fit
+        tuned = [
+            fine_tune(start, images, targets, weights, self.seed + run, advance, epochs) for run in range(self.runs)
+        ]
+        if self.runs > 1:
+            tuned[0].load_state_dict(average_states([student.state_dict() for student in tuned]))
+        return tuned[0], fit
 
 
 def try_full(material: Material, tuning: Callable[[int, int], None]) -> tuple[Student | None, Array]:
@@ -70,7 +81,8 @@ def try_full(material: Material, tuning: Callable[[int, int], None]) -> tuple[St
     fold = folds(labels.groups, _FULL_FOLDS, material.seed + 2)
     held_out = {"simple": np.empty(len(labels)), "full": np.empty(len(labels))}
     # The training of each fold, and once more on all labels.
-    total = sum(material.steps(int((fold != number).sum())) for number in np.unique(fold)) + material.steps(len(labels))
+    total = sum(material.steps(int((fold != number).sum())) for number in np.unique(fold))
+    total += material.runs * material.steps(len(labels))
     done = 0
 
     def advance(count: int) -> None:

@@ -10,17 +10,11 @@ from pathlib import Path
 import click
 
 from leafiqa.cli.progress import progress, steps
+from leafiqa.cli.table import table_options
 
 
 @click.command()
-@click.option(
-    "--mos",
-    "table",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="CSV with columns image and mos, higher is better (mos_se or mos_std and group are used if there); "
-    "or the folder of a known data set.",
-)
+@table_options
 @click.option(
     "-o",
     "--output",
@@ -31,10 +25,6 @@ from leafiqa.cli.progress import progress, steps
 @click.option(
     "--metric", "name", default="leaf", show_default=True, help="A name, file, folder or hf-hub:... to start from."
 )
-@click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Folder that names are relative to.")
-@click.option("--image-column", help="The column with the image's name, if it is not called image.")
-@click.option("--mos-column", help="The column with the human score, if it is not called mos.")
-@click.option("--split", help="Only this split: of the table's column split, or official.")
 @click.option(
     "--range",
     "score_range",
@@ -61,6 +51,13 @@ from leafiqa.cli.progress import progress, steps
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder that the evidence's names are relative to.  [default: --images, else the table's folder]",
 )
+@click.option(
+    "--runs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Fine-tune so many times, in different order, and average the weights.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds the cross-validation.")
 def calibrate(
@@ -76,6 +73,7 @@ def calibrate(
     full: bool,
     evidence: tuple[Path, ...],
     judged: Path | None,
+    runs: int,
     device: str,
     seed: int,
 ) -> None:
@@ -126,6 +124,7 @@ def calibrate(
             rungs=rungs or RUNGS,
             full=full,
             evidence=said,
+            runs=runs,
             seed=seed,
             advance=advance,
             tuning=tuning,

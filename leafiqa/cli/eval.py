@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leafiqa.cli.progress import progress
+from leafiqa.cli.table import table_options
 
 if TYPE_CHECKING:
     from leafiqa.evaluate.compare import Comparison
@@ -20,20 +21,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("eval")
-@click.option(
-    "--mos",
-    "table",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="CSV with columns image and mos, higher is better; or the folder of a known data set.",
-)
+@table_options
 @click.option(
     "--metric", "names", multiple=True, help="A name, file, folder or hf-hub:...; may be given several times."
 )
-@click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Folder that names are relative to.")
-@click.option("--image-column", help="The column with the image's name, if it is not called image.")
-@click.option("--mos-column", help="The column with the human score, if it is not called mos.")
-@click.option("--split", help="Only this split: of the table's column split, or official.")
 @click.option("--by-group", is_flag=True, help="Also by the column group.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON instead of a table.")

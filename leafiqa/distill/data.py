@@ -153,7 +153,10 @@ def load(config: Config, left_out: int | None = None) -> TrainingData:
                 reliabilities.append(known[name].reliability if name in known else 0.0)
                 sources.append(number)
             if not index:
-                raise EvidenceError(f"source {source.name!r}: no image with evidence could be read: {unreadable[:3]}")
+                raise EvidenceError(
+                    f"source {source.name!r}: no image with evidence could be read: {unreadable[:3]}. Their names "
+                    f"are relative to `images`, which is {source.images}"
+                )
             if config.pairs:
                 compared += [
                     (index[pair.first], index[pair.second], pair.preference, pair.reliability)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from leafiqa.distill.check import check_evidence
 from leafiqa.distill.config import Config
 from leafiqa.distill.data import load
 from leafiqa.distill.processes import Processes
@@ -86,6 +87,8 @@ def train(
     for kind, problems in (("images that cannot be used", data.unreadable), ("lines of evidence", data.skipped)):
         if problems:
             log(f"left out {len(problems)} {kind}, such as {problems[0]}")
+    for doubt in check_evidence(data, config):
+        log(doubt)
     run = Run(config, data, processes, state)
     if run.step:
         log(f"going on from step {run.step} of {run.total}")

@@ -1,0 +1,32 @@
+"""Copies of one file among the labelled images: they must not stand on both sides of a split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def join_copies(groups: NDArray[np.str_], paths: list[Path]) -> tuple[NDArray[np.str_], list[str]]:
+    """Put images whose files are the same, byte by byte, into one group.
+
+    Args:
+        groups: `(n,)` names of the groups that the images belong to.
+        paths: their `n` files.
+
+    Returns:
+        The groups, those of copies joined, and a sentence for each set of copies.
+    """
+    same: dict[bytes, list[int]] = defaultdict(list)
+    for i, path in enumerate(paths):
+        same[hashlib.sha256(path.read_bytes()).digest()].append(i)
+    joined, said = groups.copy(), []
+    for members in same.values():
+        if len(members) > 1:
+            joined[np.isin(joined, joined[members])] = joined[members[0]]
+            names = ", ".join(paths[i].name for i in members)
+            said.append(f"{names}: the same file: kept on one side of each split of the cross-validation")
+    return joined, said
