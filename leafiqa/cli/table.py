@@ -14,8 +14,8 @@ _OPTIONS = (
         "table",
         type=click.Path(path_type=Path),
         required=True,
-        help="CSV with columns image and mos (higher is better), perhaps mos_se or mos_std, and group; or the folder of a "
-        "known data set.",
+        help="CSV with columns image and mos (higher is better), perhaps mos_se or mos_std, and group; or the folder "
+        "of a known data set.",
     ),
     click.option(
         "--images", type=click.Path(file_okay=False, path_type=Path), help="Folder that names are relative to."
