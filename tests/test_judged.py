@@ -18,6 +18,7 @@ import leafiqa
 from leafiqa.calibrate import tune as tune_module
 from leafiqa.calibrate.calibrate import calibrate
 from leafiqa.calibrate.choose import Labels
+from leafiqa.calibrate.full import JUDGED_PACE
 from leafiqa.calibrate.judged import Judged, gather, lend
 from leafiqa.calibrate.tune import Material
 from leafiqa.cli.main import cli
@@ -97,8 +98,8 @@ def test_tuning_learns_from_the_lent_scores(folder, metric, monkeypatch):
     """What fine-tuning is handed: labels at full weight, then the judged images at less."""
     handed = {}
 
-    def catches(student, images, targets, weights, seed, advance, epochs):
-        handed.update(images=images, targets=targets, weights=weights, epochs=epochs)
+    def catches(student, images, targets, weights, seed, advance, pace):
+        handed.update(images=images, targets=targets, weights=weights, pace=pace)
         return student
 
     monkeypatch.setattr(tune_module, "fine_tune", catches)
@@ -108,14 +109,14 @@ def test_tuning_learns_from_the_lent_scores(folder, metric, monkeypatch):
     wide = Labels(labels.logits, np.zeros((30, width)), labels.targets, labels.weights, labels.groups)
     material = Material(metric.student, wide, [torch.ones(3, 8, 8)] * 30, judged, ("scale",), 0)
     material.tune()
-    assert len(handed["images"]) == 80 and handed["epochs"] == 3
+    assert len(handed["images"]) == 80 and handed["pace"] == JUDGED_PACE
     assert handed["targets"][:30].tolist() == labels.targets.tolist()
     assert np.abs(handed["targets"][30:] - truth).mean() < 0.08
     assert (handed["weights"][:30] == 1).all() and 0.5 < handed["weights"][40] < 1
     # Several trainings: each in an order of its own, the mean of their weights is the student.
     orders = []
 
-    def shifts(student, images, targets, weights, seed, advance, epochs):
+    def shifts(student, images, targets, weights, seed, advance, pace):
         orders.append(seed)
         shifted = copy.deepcopy(student)
         shifted.feature_mean.add_(seed)
@@ -134,7 +135,7 @@ def test_evidence_on_the_command_line(folder, tmp_path, monkeypatch):
     """Images of another split are not learned from; the card tells how many judged images were."""
     monkeypatch.setattr(sys.modules["leafiqa.calibrate.calibrate"], "FULL_LEAST", 30)
     monkeypatch.setattr(tune_module, "clearly_better", lambda errors, than: True)
-    monkeypatch.setattr(tune_module, "JUDGED_EPOCHS", 1)
+    monkeypatch.setattr(tune_module, "JUDGED_PACE", replace(JUDGED_PACE, epochs=1))
     learned = []
     fine_tune = tune_module.fine_tune
 

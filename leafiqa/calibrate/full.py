@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,18 +31,34 @@ from leafiqa.model.student import Student
 
 # Fewer labels than this teach a network of millions of weights nothing but themselves.
 FULL_LEAST = 100
-EPOCHS = 6
-# With judged images beside the labelled ones, which are many more.
-JUDGED_EPOCHS = 3
 _BATCH = 16
-_LR = 1e-4
-_HEAD_LR = 5e-4
 _WEIGHT_DECAY = 0.02
 _SIGMA = 0.1
 _EMA = 0.99
 _FREEZE = 2
 # Share of each side that a training crop keeps, to whole multiples of 32 pixels.
 _CROP = 0.85
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long and how fast to learn.
+
+    Attributes:
+        epochs: passes over the images.
+        lr: peak learning rate of the backbone.
+        head_lr: peak learning rate of the head.
+    """
+
+    epochs: int
+    lr: float
+    head_lr: float
+
+
+LABELS_PACE = Pace(epochs=6, lr=1e-4, head_lr=5e-4)
+# With judged images beside the labelled ones, which are many more. A student that was distilled on the same images
+# knows by heart what its teacher said of them, right or wrong, and has to unlearn it: half these rates gave less.
+JUDGED_PACE = Pace(epochs=4, lr=2e-4, head_lr=1e-3)
 
 
 def look_at(metric: Metric, paths: Sequence[Path]) -> list[Tensor]:
@@ -62,7 +79,7 @@ def fine_tune(
     weights: Array,
     seed: int = 0,
     advance: Callable[[int], None] = lambda count: None,
-    epochs: int = EPOCHS,
+    pace: Pace = LABELS_PACE,
 ) -> Student:
     """Return a copy of a student, fine-tuned on human scores.
 
@@ -73,7 +90,7 @@ def fine_tune(
         weights: `(n,)` how far each can be trusted, with mean one.
         seed: decides order, flips and dropout; the caller's random state is left alone.
         advance: called with the number of images after each step.
-        epochs: passes over the images.
+        pace: how long and how fast.
     """
     device = student.feature_mean.device
     tuned = copy.deepcopy(student).float().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -85,8 +102,8 @@ def fine_tune(
     head = [p for name, p in tuned.named_parameters() if not name.startswith("backbone.")]
     optimizer = torch.optim.AdamW(
         [
-            {"params": [p for p in tuned.backbone.parameters() if p.requires_grad], "lr": _LR},
-            {"params": head, "lr": _HEAD_LR},
+            {"params": [p for p in tuned.backbone.parameters() if p.requires_grad], "lr": pace.lr},
+            {"params": head, "lr": pace.head_lr},
         ],
         weight_decay=_WEIGHT_DECAY,
     )
@@ -96,13 +113,13 @@ def fine_tune(
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         torch.manual_seed(seed)
-        for step in range(epochs * per_epoch):
+        for step in range(pace.epochs * per_epoch):
             if step % per_epoch == 0:
                 order = torch.randperm(len(images))
             chosen = order[step % per_epoch :: per_epoch]
             for group, peak in zip(optimizer.param_groups, peaks):
                 warm = min(1.0, (step + 1) / per_epoch)
-                group["lr"] = peak * warm * 0.5 * (1 + math.cos(math.pi * step / (epochs * per_epoch)))
+                group["lr"] = peak * warm * 0.5 * (1 + math.cos(math.pi * step / (pace.epochs * per_epoch)))
             scores = _logits(tuned, images, chosen.tolist()).sigmoid()
             loss = _loss(scores, goal[chosen], trust[chosen])
             optimizer.zero_grad(set_to_none=True)

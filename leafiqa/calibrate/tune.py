@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from leafiqa.calibrate.choose import Labels, choose, clearly_better, folds
 from leafiqa.calibrate.fit import Array, Fit
 from leafiqa.calibrate.fold_in import fold_in
-from leafiqa.calibrate.full import EPOCHS, JUDGED_EPOCHS, fine_tune, predict
+from leafiqa.calibrate.full import JUDGED_PACE, LABELS_PACE, fine_tune, predict
 from leafiqa.calibrate.judged import Judged, lend
 from leafiqa.distill.average import average_states
 from leafiqa.model.student import Student
@@ -54,22 +54,20 @@ class Material:
     def steps(self, labelled: int) -> int:
         """Return how many images one training on that many labels takes, repeats counted."""
         if self.judged is None:
-            return EPOCHS * labelled
-        return JUDGED_EPOCHS * (labelled + len(self.judged.images))
+            return LABELS_PACE.epochs * labelled
+        return JUDGED_PACE.epochs * (labelled + len(self.judged.images))
 
     def tune(self, advance: Callable[[int], None] = lambda count: None) -> tuple[Student, Fit]:
         """Return the fine-tuned student, and the simpler fit that it began at."""
         labels = self.labels
         fit = choose(labels, self.rungs, self.seed).fit(labels)
-        images, targets, weights, epochs = self.images, labels.targets, labels.weights, EPOCHS
+        images, targets, weights, pace = self.images, labels.targets, labels.weights, LABELS_PACE
         if self.judged is not None:
             lent, weight = lend(labels, self.judged, self.rungs, self.seed)
-            images, epochs = images + self.judged.images, JUDGED_EPOCHS
+            images, pace = images + self.judged.images, JUDGED_PACE
             targets, weights = np.concatenate([targets, lent]), np.concatenate([weights, np.full(len(lent), weight)])
         start = fold_in(self.student, fit)
-        tuned = [
-            fine_tune(start, images, targets, weights, self.seed + run, advance, epochs) for run in range(self.runs)
-        ]
+        tuned = [fine_tune(start, images, targets, weights, self.seed + run, advance, pace) for run in range(self.runs)]
         if self.runs > 1:
             tuned[0].load_state_dict(average_states([student.state_dict() for student in tuned]))
         return tuned[0], fit
