@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,7 +125,9 @@ def test_copies_stay_on_one_side(tmp_path):
 
 
 def test_weights_of_labels():
-    assert label_weights([0.1, None]).tolist() == [1, 1]
+    assert label_weights([0.1, None]).tolist() == [1, 1]  # one without counts as typical
+    weights = label_weights([0.1, None, 0.1, 0.4])
+    assert weights[1] == weights[0] > weights[3]
     weights = label_weights([0.01, 0.2, 0.2, 2.0])
     assert weights.mean() == pytest.approx(1) and weights[0] / weights[1] == pytest.approx(2, rel=0.01)
     assert weights[3] < 0.05
@@ -240,6 +243,19 @@ def test_unreadable_images_are_left_out_and_reported(labelled, metric, tmp_path)
     assert result.labels == 13 and result.problems == [
         "3.png, copy.png: the same file: kept on one side of each split of the cross-validation"
     ]
+
+
+def test_refusals_say_why_labels_are_missing_and_what_groups_are_for(labelled, metric):
+    rows = [Labelled(f"{i}.png", labelled / f"{i}.png", 5 - i / 6, group="ab"[i % 2]) for i in range(12)]
+    with pytest.raises(CalibrationError, match=r"of 2 group\(s\).*leave the column group out"):
+        calibrate(metric, MosTable(rows))
+    with pytest.raises(CalibrationError, match=r"got 5 usable ones; 1 remarks, such as x.png: no such file"):
+        calibrate(metric, MosTable(rows[:5], ["x.png: no such file"]))
+    alone = [replace(row, group=None) for row in rows]
+    with pytest.raises(CalibrationError, match="the rung head needs at least 20 labelled images, got 12"):
+        calibrate(metric, MosTable(alone), rungs=("head",))
+    three = [replace(row, group="abc"[i % 3]) for i, row in enumerate(rows)]
+    assert calibrate(metric, MosTable(three)).labels == 12
 
 
 def test_refusal_on_the_command_line(labelled, tmp_path):

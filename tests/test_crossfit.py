@@ -35,7 +35,7 @@ def test_a_fold_is_left_out_of_training_altogether(small_run):  # noqa: F811
     known = [f"{i}.png" for i in range(9)]
     source = config.sources[0]
     for fold, names in enumerate(fold_names(known, 3, config.seed)):
-        assert read_source(config, source, fold).images == set(known) - names
+        assert read_source(config, source, fold)[0].images == set(known) - names
     assert len(load(config, 0).images) + len(load(config, 1).images) + len(load(config, 2).images) == 2 * 8
 
 
@@ -67,6 +67,11 @@ def test_second_opinions_are_of_students_that_did_not_see(small_run):  # noqa: F
         assert both.reliabilities[number] <= teacher.reliabilities[number] + 1e-6
     # Done is done.
     assert cross(config, pytest.fail) == last
+    evidence = config.sources[0].evidence[0]
+    more = {"kind": "point", "image": "1.png", "score": 0.9, "scale": [0, 1]}
+    evidence.write_text(evidence.read_text() + "\n" + json.dumps(more))
+    with pytest.raises(EvidenceError, match="second opinions by other evidence than there is now"):
+        cross(config, pytest.fail)
 
 
 def test_interrupted_second_opinions_go_on(small_run, monkeypatch):  # noqa: F811

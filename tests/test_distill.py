@@ -349,6 +349,61 @@ def test_doubtful_evidence_is_used_and_counted(small_run):
         load(config)
 
 
+def test_a_run_does_not_go_on_with_other_evidence(small_run):
+    config = read_config(small_run)
+    quietly(config)
+    evidence = small_run.parent / "evidence.jsonl"
+    before = evidence.read_text()
+    evidence.write_text(before + "\n" + json.dumps(point(2, 0.9)))
+    with pytest.raises(EvidenceError, match="is of a run on other evidence or images"):
+        quietly(config)
+    evidence.write_text(before)
+    (small_run.parent / "images" / "3.png").unlink()
+    with pytest.raises(EvidenceError, match="is of a run on other evidence or images"):
+        quietly(config)
+
+
+def test_an_epoch_is_a_pass_over_all_evidence_and_a_short_run_warms_up(small_run):
+    pairs = [compared(a, b, 0.8) for a in range(6) for b in range(a + 1, 6)]
+    rewrite(small_run, [*(point(i, i / 10) for i in range(6)), *pairs])
+    config = replace(read_config(small_run), pairs=2, warmup=80)
+    run = Run(config, load(config), connect("cpu"))
+    assert run.steps_per_epoch == 15 // 2 and run.total == 21 and run.warmup == 4
+    shown = []
+    for run.step in range(7):
+        shown.append(run.batch()[0].tolist())
+    # Each image once in an epoch, spread over its steps.
+    assert sorted(i for part in shown for i in part) == list(range(6)) and max(map(len, shown)) == 1
+    run = Run(replace(config, pairs=0), load(replace(config, pairs=0)), connect("cpu"))
+    assert run.steps_per_epoch == 1 and len(run.batch()[0]) == config.batch
+
+
+def test_a_bad_photograph_among_the_pristine_costs_its_ladders_only(small_run):
+    folder = small_run.parent / "pristine"
+    folder.mkdir()
+    (folder / "bad.png").write_bytes(b"nothing")
+    deep = np.linspace(0, 65535, 48 * 48).reshape(48, 48).astype(np.uint16)
+    Image.fromarray(deep).save(folder / "deep.png")
+    config = replace(read_config(small_run), pristine=folder, pristine_holdout=0)
+    data = load(config)
+    assert sum(line.startswith("bad.png: ") for line in data.unreadable) == 1
+    assert len(data.ladders) == 1 + len(DEGRADATIONS)
+    assert data.ladders[-1, 0].float().mean() == pytest.approx(127, abs=5)  # sixteen bits are not cut off to two greys
+
+
+def test_a_card_tells_what_its_beginning_has_seen(small_run, tmp_path):
+    small_run.write_text(re.sub("initial = .*", 'initial = "leaf_lite0.photo-10"', small_run.read_text()))
+    config = replace(read_config(small_run), epochs=1)
+    quietly(config)
+    card = export(config, config.output / "epoch1.pt", tmp_path / "student")
+    begun = leafiqa.create_metric("leaf_lite0.photo-10").card
+    assert (
+        card.training["label_budget"] == begun.training["label_budget"] and "260 human" in card.training["label_budget"]
+    )
+    assert card.training["initial_training"]["student"] == f"{begun.name} {begun.short_hash}"
+    assert card.training["initial_training"]["calibration"]["labels"] == 260
+
+
 def test_a_student_of_leafiqa_can_be_the_start(small_run):
     small_run.write_text(re.sub("initial = .*", 'initial = "leaf"', small_run.read_text()))
     config = read_config(small_run)
@@ -489,11 +544,24 @@ def test_config_errors(small_run, tmp_path):
         ("crop = 640", "crop 640 must not exceed area 64"),
         ("ema = 1.5", "ema must be from 0 to below 1"),
         ("lr = nan", "lr must be a number"),
+        ("seed = -1", "seed must be a number from 0"),
+        ("reliability_power = -1.0", "reliability_power must be a number from 0"),
+        ("pristine = 'nowhere'", "pristine must be a folder"),
     ]:
         key = change.split()[0]
         small_run.write_text(change + "\n" + re.sub(rf"(?m)^{key} = .*\n", "", text))
         with pytest.raises(EvidenceError, match=message):
             read_config(small_run)
+    small_run.write_text(text.replace(f'evidence = ["{tmp_path}/evidence.jsonl"]', 'evidence = "evidence.jsonl"'))
+    with pytest.raises(EvidenceError, match="evidence must be a list of files"):
+        read_config(small_run)
+    small_run.write_text(text)
+    table = tmp_path / "table.csv"
+    table.write_text("\ufeff" + table.read_text(), encoding="utf-8")  # as spreadsheets write it
+    assert len(load(read_config(small_run)).images) == 8
+    table.write_text("name,part\n0.png,train\n")
+    with pytest.raises(EvidenceError, match="must have rows with columns image and split"):
+        load(read_config(small_run))
 
 
 @pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "mobilenetv3_large_100", "resnet18"])

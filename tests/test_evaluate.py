@@ -116,6 +116,17 @@ def test_table_keeps_what_is_usable_and_says_what_is_not(folder):
     assert len(table.problems) == 7
 
 
+def test_columns_that_are_used_if_there_are_found_however_written(folder):
+    rows = [("Image", " MOS", "Group ", "MOS_SE", "Split")]
+    rows += [(f"{i}.png", i, f"g{i % 2} ", 0.1 + i, "test" if i > 3 else "train") for i in range(6)]
+    with (folder / "odd.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([*rows, ("5.png", "", "", "", "test"), ("hidden.png", "nan", "", "", "test")])
+    table = read_mos(folder / "odd.csv", split="train")
+    assert [(row.group, row.spread) for row in table.rows] == [("g0", 0.1), ("g1", 1.1), ("g0", 2.1), ("g1", 3.1)]
+    # Files of other splits are known whether or not they have a score.
+    assert table.elsewhere == {folder / "4.png", folder / "5.png", folder / "hidden.png"} and not table.problems
+
+
 def test_table_columns(folder):
     text = (folder / "mos.csv").read_text()
     (folder / "other.csv").write_text("\ufeff" + text.replace("image,mos", "Filename,MOS"), encoding="utf-8")

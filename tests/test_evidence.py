@@ -1,5 +1,6 @@
 """Evidence: records with every kind of fault, files cut off and added to, reliabilities in closed form."""
 
+import hashlib
 import json
 import math
 
@@ -12,6 +13,8 @@ from leafiqa.errors import EvidenceError
 from leafiqa.evidence.files import append_evidence, read_evidence
 from leafiqa.evidence.records import LEVELS, RANK_STEP, Pair, Point, parse
 from leafiqa.evidence.reliability import of_point, order_consistency, preferences, target, targets, view_agreement
+from leafiqa.evidence.scores import read_scores
+from leafiqa.evidence.stale import drop_stale
 from leafiqa.evidence.summary import summarise
 
 
@@ -192,3 +195,39 @@ def test_summary_command(tmp_path):
     assert np.allclose(summary["score_quartiles"], [0.4, 0.475, 0.55, 0.625, 0.7])
     text = CliRunner().invoke(cli, ["evidence", str(path)])
     assert "first preferred      0.550" in text.stdout and "unknown kind 'bad'" in text.stderr and "torn" in text.stderr
+
+
+def test_judgments_of_replaced_files_are_left_out_one_by_one(tmp_path):
+    """A point judged again after its file was replaced stays; of pairs and rankings each side is checked."""
+    for name in "abc":
+        (tmp_path / name).write_bytes(name.encode())
+    now = {name: hashlib.sha256(name.encode()).hexdigest() for name in "abc"}
+    records = [
+        point("a", 10, sha256="before"),
+        point("a", 90, sha256=now["a"]),
+        point("b", 50),
+        point("gone", 40, sha256="any"),
+        pair("a", "b", 0.9, sha256=[now["a"], now["b"]]),
+        pair("b", "c", 0.9, sha256=[now["b"], "before"]),
+        {"kind": "ranking", "images": ["a", "b", "c"], "sha256": [now["a"], now["b"], "before"]},
+    ]
+    left, said = drop_stale(read_evidence([write(tmp_path / "e.jsonl", records)]), tmp_path)
+    assert {name: [p.score for p in points] for name, points in left.points.items()} == {
+        "a": [0.9],
+        "b": [0.5],
+        "gone": [0.4],
+    }
+    assert [(p.first, p.second, p.ranked) for p in left.pairs] == [("a", "b", 0), ("a", "b", 1)]
+    assert [line.split(":")[0] for line in said] == ["a", "c"] and "3 judgment(s)" in said[1]
+
+
+def test_scores_by_file(tmp_path):
+    records = [point("a", 10), point("b", 90, confidence=0.0), pair("a", "b", 0.9)]
+    file = write(tmp_path / "e.jsonl", records)
+    with file.open("a") as more:
+        more.write('{"kind": "bad"}\n{"torn')
+    scores, said = read_scores([file], tmp_path)
+    assert scores == {(tmp_path / "a").resolve(): 0.1}
+    assert len(said) == 3 and "e.jsonl:4: unknown kind" in said[0] and "cut off" in said[1] and "1 scores" in said[2]
+    with pytest.raises(EvidenceError, match="1 comparisons: only point-wise judgments count"):
+        read_scores([write(file, records[2:])], tmp_path)

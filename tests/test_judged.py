@@ -74,7 +74,8 @@ def folder(tmp_path_factory):
         Image.fromarray((make_picture(64, 64, i % 3) + noise).clip(0, 255).astype(np.uint8)).save(place / f"{i}.png")
         lines.append(json.dumps({"kind": "point", "image": f"{i}.png", "score": 80 - 1.5 * i, "scale": [0, 100]}))
         if i % 3 == 0 or i in (1, 2, 4, 5, 7):
-            rows.append((f"{i}.png", f"{5 - i / 10}", "train" if i % 3 == 0 else "val"))
+            # One of the other split has no score: hidden labels are not for learning either.
+            rows.append((f"{i}.png", "" if i == 7 else f"{5 - i / 10}", "train" if i % 3 == 0 else "val"))
     (place / "bad.png").write_bytes(b"nothing")
     lines.append(json.dumps({"kind": "point", "image": "bad.png", "score": 5, "scale": [0, 100]}))
     (place / "evidence.jsonl").write_text("\n".join(lines) + "\n")
@@ -83,7 +84,7 @@ def folder(tmp_path_factory):
     return place
 
 
-def test_gather_tells_rated_images_from_the_others(folder, metric, monkeypatch):
+def test_gather_tells_rated_images_from_the_others(folder, metric, monkeypatch, tmp_path):
     evidence = {folder / f"{i}.png": i / 10 for i in range(5)} | {folder / "bad.png": 0.1}
     with pytest.raises(CalibrationError, match=r"from 10 images on .* got 1"):
         gather(metric, evidence, [folder / "3.png", folder / "9.png"])
@@ -92,6 +93,12 @@ def test_gather_tells_rated_images_from_the_others(folder, metric, monkeypatch):
     assert judged.of_labelled[0] == 0.3 and np.isnan(judged.of_labelled[1])
     assert judged.scores.tolist() == [0.0, 0.1, 0.2, 0.4] and len(judged.images) == 4
     assert len(problems) == 1 and problems[0].startswith("bad.png")
+    # A labelled file under another name is not learned from: its label may be held out.
+    (tmp_path / "copy.png").write_bytes((folder / "3.png").read_bytes())
+    judged, problems = gather(metric, evidence | {tmp_path / "copy.png": 0.3}, [folder / "3.png"])
+    assert len(judged.images) == 4 and any(
+        line.startswith("copy.png: the same file as a labelled") for line in problems
+    )
 
 
 def test_tuning_learns_from_the_lent_scores(folder, metric, monkeypatch):

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 import leafiqa
-from leafiqa.calibrate.choose import Choice, Labels, choose, expected
+from leafiqa.calibrate.choose import HEAD_LEAST, Choice, Labels, choose, expected
 from leafiqa.calibrate.copies import join_copies
 from leafiqa.calibrate.features import see
 from leafiqa.calibrate.fit import Array
@@ -30,6 +30,8 @@ from leafiqa.model.student import Student
 
 LEAST_LABELS = 10
 RUNGS = ("scale", "head")
+# Of fewer groups none can be held out twice over, as choosing and measuring take.
+_LEAST_GROUPS = 3
 # How far beyond the labels' own span the scale reaches where the user does not name its ends.
 _MARGIN = 0.1
 
@@ -105,11 +107,14 @@ def label_weights(spreads: list[float | None]) -> Array:
     """Return weights with mean one out of the labels' standard errors; all one if any is missing.
 
     The variance that the student cannot explain is about that of a typical label, so it is added to each: a label
-    with a very small stated error gets at most twice the typical weight.
+    with a very small stated error gets at most twice the typical weight. A label without one counts as typical; all
+    count the same if none has one.
     """
-    if any(spread is None for spread in spreads):
+    known = [spread for spread in spreads if spread is not None]
+    if not known:
         return np.ones(len(spreads))
-    variance = np.array(spreads, dtype=np.float64) ** 2
+    typical = float(np.median(known))
+    variance = np.array([typical if spread is None else spread for spread in spreads]) ** 2
     weights = 1 / (variance + np.median(variance))
     return weights / weights.mean()
 
@@ -144,20 +149,32 @@ def calibrate(
         tuning: called with the number of images that fine-tuning has taken, and with how many it will take.
 
     Raises:
-        CalibrationError: the labels cannot support it; the message says why.
+        CalibrationError: the labels cannot support it, or the evidence does not go with them; the message says why.
     """
     rows = table.rows
     seen = see(metric, [row.path for row in rows], advance)
     problems = table.problems + [f"{rows[i].image}: {why}: left out" for i, why in seen.errors]
     kept = [rows[i] for i in seen.index]
     mos = np.array([row.mos for row in kept])
+    if len(kept) < LEAST_LABELS and problems:
+        raise CalibrationError(
+            f"calibration needs at least {LEAST_LABELS} labelled images, got {len(kept)} usable ones; {len(problems)} "
+            f"remarks, such as {'; '.join(problems[:3])}"
+        )
     check_labels(mos, seen.logits)
+    if rungs == ("head",) and len(kept) < HEAD_LEAST:
+        raise CalibrationError(f"the rung head needs at least {HEAD_LEAST} labelled images, got {len(kept)}")
     low, high = pick_range(mos, score_range or table.scale)
     targets = (mos - low) / (high - low)
     weights = label_weights([row.spread for row in kept])
     groups = np.array([row.group or f"image {row.image}" for row in kept])
     groups, copies = join_copies(groups, [row.path for row in kept])
     problems += copies
+    if (count := len(np.unique(groups))) < _LEAST_GROUPS:
+        raise CalibrationError(
+            f"the labels are of {count} group(s), and images of one group stay on one side of each split: label images "
+            f"of at least {_LEAST_GROUPS} groups, or leave the column group out"
+        )
     labels = Labels(seen.logits, seen.features, targets, weights, groups)
     predicted = expected(labels, rungs, seed)
     choice = choose(labels, rungs, seed)

@@ -13,7 +13,7 @@ from leafiqa.calibrate.fit import Array, Fit, Span, fit_head, fit_scale, span
 RIDGES = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
 _FOLDS = 5
 # A residual on hundreds of features wants more labels than this to be considered at all.
-_HEAD_LEAST = 20
+HEAD_LEAST = 20
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def held_out(choices: list[Choice], labels: Labels, fold: NDArray[np.intp]) -> d
 
 def candidates(n: int, rungs: tuple[str, ...]) -> list[Choice]:
     """Return the choices to consider for `n` labels, simplest first."""
-    found = [Choice("scale")] if "scale" in rungs or n < _HEAD_LEAST else []
-    if "head" in rungs and n >= _HEAD_LEAST:
+    found = [Choice("scale")] if "scale" in rungs or n < HEAD_LEAST else []
+    if "head" in rungs and n >= HEAD_LEAST:
         found += [Choice("head", ridge) for ridge in RIDGES]
     return found
 

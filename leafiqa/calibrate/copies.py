@@ -10,6 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def digest(path: Path) -> bytes:
+    """Return what tells a file's content from others."""
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
 def join_copies(groups: NDArray[np.str_], paths: list[Path]) -> tuple[NDArray[np.str_], list[str]]:
     """Put images whose files are the same, byte by byte, into one group.
 
@@ -22,7 +27,7 @@ def join_copies(groups: NDArray[np.str_], paths: list[Path]) -> tuple[NDArray[np
     """
     same: dict[bytes, list[int]] = defaultdict(list)
     for i, path in enumerate(paths):
-        same[hashlib.sha256(path.read_bytes()).digest()].append(i)
+        same[digest(path)].append(i)
     joined, said = groups.copy(), []
     for members in same.values():
         if len(members) > 1:

@@ -17,6 +17,7 @@ from scipy.special import expit, logit
 from torch import Tensor
 
 from leafiqa.calibrate.choose import Choice, Labels, choose, folds, held_out
+from leafiqa.calibrate.copies import digest
 from leafiqa.calibrate.features import see
 from leafiqa.calibrate.fit import Array
 from leafiqa.calibrate.full import look_at
@@ -66,7 +67,7 @@ def gather(
         advance: called once for each judged image that is done.
 
     Returns:
-        The judged images, and a sentence for each that cannot be read.
+        The judged images, and a sentence for each that cannot be read or is a copy of a labelled one.
 
     Raises:
         CalibrationError: too few images have both a label and evidence.
@@ -77,7 +78,15 @@ def gather(
             f"evidence is of use from {JUDGED_LEAST} images on that have both a label and evidence, got {both}: "
             "are the evidence's names relative to the folder given?"
         )
-    others = sorted(set(evidence) - set(places))
+    labelled_files = {digest(path) for path in places}
+    others, problems = [], []
+    for path in sorted(set(evidence) - set(places)):
+        if path.is_file() and digest(path) in labelled_files:
+            # Under another name it would be learned from while its label is held out.
+            problems.append(f"{path.name}: the same file as a labelled one: its evidence is left out")
+            advance()
+        else:
+            others.append(path)
     seen = see(metric, others, advance)
     kept = [others[i] for i in seen.index]
     judged = Judged(
@@ -87,7 +96,7 @@ def gather(
         features=seen.features,
         images=look_at(metric, kept),
     )
-    return judged, [f"{others[i].name}: {why}: left out" for i, why in seen.errors]
+    return judged, problems + [f"{others[i].name}: {why}: left out" for i, why in seen.errors]
 
 
 def lend(labels: Labels, judged: Judged, rungs: tuple[str, ...], seed: int) -> tuple[Array, float]:
@@ -105,6 +114,8 @@ def lend(labels: Labels, judged: Judged, rungs: tuple[str, ...], seed: int) -> t
     """
     both = np.isfinite(judged.of_labelled)
     part = labels.part(both)
+    if len(np.unique(part.groups)) < 2:  # nothing to hold out but single images
+        part = replace(part, groups=np.arange(len(part)).astype(str))
     said = _logit(judged.of_labelled[both])
     mix = _mix(np.stack([said, part.logits], axis=1), part.targets, part.weights)
     mixed = replace(part, logits=mix[0] * said + mix[1] * part.logits)

@@ -86,8 +86,7 @@ def calibrate(
     from leafiqa.calibrate.calibrate import RUNGS, save_calibrated
     from leafiqa.calibrate.calibrate import calibrate as run
     from leafiqa.evaluate.datasets import read_labels
-    from leafiqa.evidence.files import read_evidence
-    from leafiqa.evidence.reliability import targets
+    from leafiqa.evidence.scores import read_scores
 
     if output.suffix in {".safetensors", ".json"}:
         output = output.with_suffix("")
@@ -97,12 +96,11 @@ def calibrate(
     labelled = read_labels(table, images=images, image_column=image_column, mos_column=mos_column, split=split)
     said: dict[Path, float] | None = None
     if evidence:
-        folder = judged or images or (table if table.is_dir() else table.parent)
-        said = {(folder / image).resolve(): found.score for image, found in targets(read_evidence(evidence)).items()}
-        if split is not None:  # images of other splits are not to be learned from
-            everything = read_labels(table, images=images, image_column=image_column, mos_column=mos_column)
-            others = {row.path.resolve() for row in everything.rows} - {row.path.resolve() for row in labelled.rows}
-            said = {path: score for path, score in said.items() if path not in others}
+        said, left_out = read_scores(evidence, judged or images or (table if table.is_dir() else table.parent))
+        labelled.problems += left_out
+        # Images of other splits are not to be learned from, labelled or not.
+        others = {path.resolve() for path in labelled.elsewhere}
+        said = {path: score for path, score in said.items() if path not in others}
     metric = leafiqa.create_metric(weights=name, device=device)
     with contextlib.ExitStack() as shown:
         bar: Callable[[int, int], None] | None = None

@@ -64,15 +64,16 @@ def evaluate(
         if any(metric.card.sha256 == other.card.sha256 for other in metrics.values()):
             raise click.UsageError(f"--metric {name}: {metric.metric_name} with these weights is given twice")
         metrics[label] = metric
+    reasons: dict[str, str] = {}
     with progress(len(labelled.rows) * len(metrics), "scoring") as advance:
         result = compare(
             labelled,
-            {label: _scorer(metric, advance) for label, metric in metrics.items()},
+            {label: _scorer(metric, advance, reasons) for label, metric in metrics.items()},
             draws=draws,
             seed=seed,
             by_group=by_group,
         )
-    for problem in result.problems:
+    for problem in (*(f"{image}: {why}" for image, why in reasons.items()), *result.problems):
         click.echo(f"leafiqa: {problem}", err=True)
     if scores is not None:
         write_scores(result, scores)
@@ -89,13 +90,19 @@ def evaluate(
         raise click.exceptions.Exit(1)
 
 
-def _scorer(metric: Metric, advance: Callable[[], None]) -> Callable[[list[Path]], list[float]]:
+def _scorer(
+    metric: Metric, advance: Callable[[], None], reasons: dict[str, str]
+) -> Callable[[list[Path]], list[float]]:
+    """Return what scores files; why one has no score is put into `reasons`."""
+
     def score(paths: list[Path]) -> list[float]:
         from leafiqa.folder.pipeline import score_files
 
         found = []
         for row in score_files(metric, map(str, paths)):
             found.append(float("nan") if row.score is None else row.score)
+            if row.score is None:
+                reasons[row.image] = row.error
             advance()
         return found
 

@@ -111,15 +111,15 @@ def _disagreement(paths: list[Path], logits: np.ndarray, files: tuple[Path, ...]
     import numpy as np
     from scipy.stats import rankdata
 
-    from leafiqa.evidence.files import read_evidence
-    from leafiqa.evidence.reliability import targets
+    from leafiqa.evidence.scores import read_scores
 
-    known = {
-        os.path.abspath((images or file.parent) / name): target.score
-        for file in files
-        for name, target in targets(read_evidence([file])).items()
-    }
-    teacher = np.array([known.get(os.path.abspath(path), math.nan) for path in paths])
+    known: dict[Path, float] = {}
+    for file in files:
+        scores, left_out = read_scores([file], images or file.parent)
+        known |= scores
+        for problem in left_out:
+            click.echo(f"leafiqa: {problem}", err=True)
+    teacher = np.array([known.get(path.resolve(), math.nan) for path in paths])
     judged = np.isfinite(teacher)
     if not judged.any():
         raise click.UsageError("the evidence is of none of these images; --images names the folder that it means")

@@ -35,4 +35,5 @@ def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 if __name__ == "__main__":
     out, *paths = map(Path, sys.argv[1:])
+    out.parent.mkdir(parents=True, exist_ok=True)
     torch.save(average_states([torch.load(path, map_location="cpu", weights_only=True) for path in paths]), out)

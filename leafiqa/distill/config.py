@@ -67,7 +67,7 @@ class Config:
         lr: peak learning rate of the backbone.
         head_lr: peak learning rate of the head.
         weight_decay: AdamW's weight decay.
-        warmup: steps of linear warm-up.
+        warmup: steps of linear warm-up; at most a fifth of the run.
         ema: decay of the moving average of the weights, which is what is saved.
         point_weight: weight of the point-wise loss.
         pair_weight: weight of the pair-wise losses: of pairs within a batch, whose preference comes from the scores,
@@ -148,6 +148,12 @@ def read_config(path: Path) -> Config:
         raise EvidenceError(f"config {path} has unknown fields {sorted(unknown)}; known: {sorted(known)}")
     if missing := {"sources", "output"} - set(raw):
         raise EvidenceError(f"config {path} lacks {sorted(missing)}")
+    for source in raw["sources"] if isinstance(raw["sources"], list) else []:
+        files = source.get("evidence") if isinstance(source, dict) else None
+        if files is not None and not (isinstance(files, list) and all(isinstance(file, str) for file in files)):
+            raise EvidenceError(
+                f'config {path}: evidence must be a list of files, such as ["evidence.jsonl"], got {files!r}'
+            )
     try:
         raw["sources"] = tuple(
             Source(
@@ -180,11 +186,16 @@ def _check(config: Config, where: str) -> None:
             object.__setattr__(config, f.name, float(value))
         elif kind in (int, float, bool, str) and type(value) is not kind:
             raise EvidenceError(f"config {where}: {f.name} must be a {kind.__name__}, got {value!r}")
+    if not isinstance(config.card, dict):
+        raise EvidenceError(f"config {where}: card must be a table, [card], got {config.card!r}")
+    if config.pristine is not None and not config.pristine.is_dir():
+        raise EvidenceError(f"config {where}: pristine must be a folder of photographs, {config.pristine} is none")
     if not config.sources:
         raise EvidenceError(f"config {where}: there must be at least one [[sources]] entry")
     least = {"area": 32, "look": 32, "crop": 32, "epochs": 1, "batch": 2, "passes": 1, "warmup": 1, "sigma": 1e-3}
-    weights = "point_weight pair_weight ladder_weight null_weight"
-    for name in f"crossfit experts pairs ladders freeze lr head_lr weight_decay {weights}".split():
+    weights = "point_weight pair_weight ladder_weight null_weight reliability_power"
+    counts = "crossfit experts pairs ladders freeze pristine_holdout seed"
+    for name in f"{counts} lr head_lr weight_decay {weights}".split():
         least[name] = 0
     for name, low in least.items():
         if not low <= getattr(config, name) < float("inf"):

@@ -8,6 +8,8 @@ folds. The opinions are ordinary evidence, by name, and may teach other students
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +25,7 @@ from leafiqa.distill.processes import Processes
 from leafiqa.distill.train import train
 from leafiqa.errors import EvidenceError
 from leafiqa.evidence.files import append_evidence, read_evidence
-from leafiqa.evidence.reliability import targets
+from leafiqa.evidence.reliability import Target, targets
 
 
 def opinion_path(config: Config, source: int, fold: int) -> Path:
@@ -54,7 +56,7 @@ def crossfit(
     if len(set(names)) < len(names):
         raise EvidenceError(f"crossfit needs sources of different names, got {names}")
     for fold in range(config.crossfit):
-        if all(opinion_path(config, number, fold).exists() for number in range(len(names))):
+        if all(_is_done(source, opinion_path(config, i, fold)) for i, source in enumerate(config.sources)):
             continue
         log(f"second opinions: training {fold + 1} of {config.crossfit}, without the images it will score")
         part = replace(config, output=config.output / "crossfit" / f"fold{fold}")
@@ -71,12 +73,39 @@ def crossfit(
     return replace(config, sources=sources)
 
 
+def _known(source: Source) -> dict[str, Target]:
+    return targets(read_evidence(list(source.evidence), train_names(source)))
+
+
+def _digest(known: dict[str, Target]) -> str:
+    """Return what tells the evidence that opinions were formed by from other evidence."""
+    return hashlib.sha256(repr(sorted(known.items(), key=lambda item: item[0])).encode()).hexdigest()[:16]
+
+
+def _is_done(source: Source, path: Path) -> bool:
+    """Tell whether a fold has its second opinions.
+
+    Raises:
+        EvidenceError: it has, of other evidence than there is now.
+    """
+    if not path.exists():
+        return False
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+    if first and json.loads(first).get("evidence") != _digest(_known(source)):
+        raise EvidenceError(
+            f"{path} holds second opinions by other evidence than there is now: put that back to go on, or choose "
+            "another output"
+        )
+    return True
+
+
 def _score(config: Config, source: Source, fold: int, path: Path) -> None:
     """Write the scores of a fold's images by the student that did not see them, all or none."""
     import leafiqa
     from leafiqa.folder.pipeline import score_files
 
-    known = targets(read_evidence(list(source.evidence), train_names(source)))
+    known = _known(source)
     chosen = sorted(fold_names(known, config.crossfit, config.seed)[fold])
     metric = leafiqa.create_metric(weights=config.output, device=config.device)
     # As much as one judgment by the teacher of its usual reliability.
@@ -89,6 +118,7 @@ def _score(config: Config, source: Source, fold: int, path: Path) -> None:
             "scale": [0, 1],
             "confidence": confidence,
             "teacher": f"{metric.metric_name} {metric.card.short_hash}, trained without this image",
+            "evidence": _digest(known),
         }
         for name, row in zip(chosen, score_files(metric, [str(source.images / name) for name in chosen]))
         if row.score is not None  # training left unreadable images out as well, and has said so

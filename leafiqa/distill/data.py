@@ -18,6 +18,7 @@ from leafiqa.distill.folds import fold_names
 from leafiqa.errors import EvidenceError, ImageError
 from leafiqa.evidence.files import Evidence, read_evidence
 from leafiqa.evidence.reliability import preferences, targets
+from leafiqa.evidence.stale import drop_stale
 from leafiqa.images.decode import decode
 from leafiqa.model.resize import resize
 
@@ -43,6 +44,7 @@ class TrainingData:
         nulls: `(M, 3, S, S)` uint8, pictures of nothing.
         unreadable: names of images that could not be used, with the reason.
         skipped: lines of evidence that could not be used, with the reason.
+        digest: of the names and judgments: tells whether a checkpoint is of the same evidence.
     """
 
     images: Tensor
@@ -56,14 +58,24 @@ class TrainingData:
     nulls: Tensor
     unreadable: list[str]
     skipped: list[str]
+    digest: str
 
 
 def train_names(source: Source) -> set[str] | None:
     """Return the names that the source's table puts in the `train` split, None without a table."""
     if source.table is None:
         return None
-    with source.table.open(newline="", encoding="utf-8") as file:
-        return {source.table_prefix + row["image"] for row in csv.DictReader(file) if row["split"] == "train"}
+    try:
+        with source.table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EvidenceError(f"source {source.name!r}: cannot read table {source.table}: {error}") from error
+    if not rows or not {"image", "split"} <= set(rows[0]):
+        raise EvidenceError(
+            f"source {source.name!r}: table {source.table} must have rows with columns image and split, "
+            f"it has {list(rows[0]) if rows else 'no rows'}"
+        )
+    return {source.table_prefix + row["image"] for row in rows if row["split"] == "train"}
 
 
 def square(pixels: np.ndarray, side: int) -> Tensor:
@@ -78,8 +90,11 @@ def pristine_paths(folder: Path, holdout: int, held_out: bool) -> list[Path]:
     return [path for i, path in enumerate(paths) if bool(holdout and i % holdout == 0) == held_out]
 
 
-def read_source(config: Config, source: Source, left_out: int | None) -> Evidence:
+def read_source(config: Config, source: Source, left_out: int | None) -> tuple[Evidence, list[str]]:
     """Read a source's evidence on its train images, without that on one of the config's folds if so asked.
+
+    Returns:
+        The evidence, and a sentence for each image whose file was replaced since it was judged.
 
     Raises:
         EvidenceError: nothing usable is left.
@@ -87,14 +102,14 @@ def read_source(config: Config, source: Source, left_out: int | None) -> Evidenc
     keep = train_names(source)
     evidence = read_evidence(list(source.evidence), keep)
     if left_out is None:
-        return evidence
+        return drop_stale(evidence, source.images)
     scored = set(targets(evidence))
     if len(scored) < config.crossfit:
         raise EvidenceError(
             f"source {source.name!r} has {len(scored)} images with scores, too few for crossfit = {config.crossfit}"
         )
     keep = evidence.images - fold_names(scored, config.crossfit, config.seed)[left_out]
-    return read_evidence(list(source.evidence), keep)
+    return drop_stale(read_evidence(list(source.evidence), keep), source.images)
 
 
 def load(config: Config, left_out: int | None = None) -> TrainingData:
@@ -119,31 +134,31 @@ def load(config: Config, left_out: int | None = None) -> TrainingData:
     rng = np.random.default_rng(config.seed)
     names = list(DEGRADATIONS)
 
-    def read(path: Path, digest: str | None) -> Tensor | str:
+    judged = hashlib.sha256()
+
+    def read(path: Path) -> Tensor | str:
         try:
-            if digest is not None and path.is_file():
-                content = path.read_bytes()
-                if hashlib.sha256(content).hexdigest() != digest:
-                    return "is not the file that was judged: its sha256 differs"
-                return square(decode(content).pixels, side)
             return square(decode(path).pixels, side)
         except ImageError as error:
             return str(error)
 
     with ThreadPoolExecutor(2) as pool:
         for number, source in enumerate(config.sources):
-            evidence = read_source(config, source, left_out)
+            evidence, stale = read_source(config, source, left_out)
+            unreadable += stale
             skipped += [f"{where}: {why}" for where, why in evidence.skipped]
+            skipped += [f"{name}: its last line is cut off" for name in evidence.torn]
             known = targets(evidence)
             index: dict[str, int] = {}
             wanted = sorted(evidence.images if config.pairs else known)
+            if not evidence.images:
+                raise EvidenceError(f"source {source.name!r}: every judged file was replaced since: {stale[:3]}")
             if not wanted:
                 raise EvidenceError(
                     f"source {source.name!r} holds comparisons only, and the config has pairs = 0: set pairs = 8"
                 )
             places = [source.images / name for name in wanted]
-            digests = [next((p.sha256 for p in evidence.points.get(name, []) if p.sha256), None) for name in wanted]
-            for name, picture in zip(wanted, pool.map(read, places, digests)):
+            for name, picture in zip(wanted, pool.map(read, places)):
                 if isinstance(picture, str):
                     unreadable.append(f"{name}: {picture}")
                     continue
@@ -157,12 +172,10 @@ def load(config: Config, left_out: int | None = None) -> TrainingData:
                     f"source {source.name!r}: no image with evidence could be read: {unreadable[:3]}. Their names "
                     f"are relative to `images`, which is {source.images}"
                 )
-            if config.pairs:
-                compared += [
-                    (index[pair.first], index[pair.second], pair.preference, pair.reliability)
-                    for pair in preferences(evidence)
-                    if pair.first in index and pair.second in index
-                ]
+            decided = preferences(evidence) if config.pairs else []
+            decided = [pair for pair in decided if pair.first in index and pair.second in index]
+            compared += [(index[p.first], index[p.second], p.preference, p.reliability) for p in decided]
+            judged.update(repr([[(name, known.get(name)) for name in index], decided]).encode())
             good = [name for name, place in index.items() if scores[place] >= _GOOD_SCORE]
             chosen = rng.permutation(len(good))[:_LADDERS_PER_SOURCE]
             ladder_jobs += [
@@ -172,12 +185,19 @@ def load(config: Config, left_out: int | None = None) -> TrainingData:
             for j, path in enumerate(pristine_paths(config.pristine, config.pristine_holdout, held_out=False)):
                 ladder_jobs += [(path, name, config.seed + j) for name in names]
 
-        def make(job: tuple[Path, str, int]) -> Tensor:
+        def make(job: tuple[Path, str, int]) -> Tensor | str:
             path, name, seed = job
-            pixels = np.asarray(decode(path).pixels, dtype=np.uint8)
+            try:
+                pixels: np.ndarray = decode(path).pixels
+            except ImageError as error:
+                return f"{path.name}: {error}"
+            if pixels.dtype != np.uint8:  # deeper than eight bits: floats in [0, 1]
+                pixels = (pixels * 255).round().astype(np.uint8)
             return torch.stack([square(step, side) for step in ladder(pixels, name, seed)])
 
-        ladders = list(pool.map(make, ladder_jobs))
+        made = list(pool.map(make, ladder_jobs))
+    ladders = [one for one in made if not isinstance(one, str)]
+    unreadable += sorted({one for one in made if isinstance(one, str)})
     nulls = [square(null_image(512, rng), side) for _ in range(_NULLS)]
     return TrainingData(
         images=torch.stack(images),
@@ -191,4 +211,5 @@ def load(config: Config, left_out: int | None = None) -> TrainingData:
         nulls=torch.stack(nulls),
         unreadable=unreadable,
         skipped=skipped,
+        digest=judged.hexdigest(),
     )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import leafiqa
+from leafiqa.api import resolve
 from leafiqa.distill.config import Config, read_config
 from leafiqa.distill.initial import architecture
 from leafiqa.errors import EvidenceError
@@ -56,12 +57,17 @@ def export(config: Config, state: Path, folder: Path) -> Card:
     evidence = [path.name for source in config.sources for path in source.evidence]
     training: dict[str, Any] = {
         "data": f"images of {', '.join(source.name for source in config.sources)}; evidence {', '.join(evidence)}",
-        "label_budget": "0 human scores",
         **config.card.get("training", {}),
         "recipe": "LEAF-style joint point-wise and pair-wise distillation, weighted by the evidence's reliability",
         **{name: getattr(config, name) for name in _RECORDED},
         "epochs_done": int(state.stem.removeprefix("epoch")),
     }
+    if config.begins_at_student:
+        # What the student that training began at has seen, this one has seen too.
+        before = resolve(config.initial)[1]
+        training["initial_training"] = {"student": f"{before.name} {before.short_hash}", **before.training}
+        training.setdefault("label_budget", before.training.get("label_budget", "unknown"))
+    training.setdefault("label_budget", "0 human scores")
     training["initial"] = config.card.get("training", {}).get("initial", Path(config.initial).name)
     fields = {
         "description": "Student distilled from a teacher's evidence",

@@ -70,10 +70,12 @@ class Run:
         )
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.pointed = data.targets.isfinite().nonzero().squeeze(1)
-        self.steps_per_epoch = max(1, len(self.pointed) // config.batch)
-        if not len(self.pointed):
-            self.steps_per_epoch = max(1, len(data.pairs) // config.pairs)
+        # A pass over the evidence: over the scores, or over the compared pairs where these take longer.
+        passes = [len(self.pointed) // config.batch, len(data.pairs) // config.pairs if config.pairs else 0]
+        self.steps_per_epoch = max(1, *passes)
         self.total = self.steps_per_epoch * config.epochs
+        # A short run would otherwise end before it is warm.
+        self.warmup = min(config.warmup, max(1, self.total // 5))
         self.step = 0
         self.order: Tensor = torch.empty(0, dtype=torch.long)
         self.recent: dict[str, float] = {}
@@ -132,17 +134,18 @@ class Run:
         Pixels are those of the images with points, then both images of each pair, then three steps of each ladder,
         then one null image.
         """
-        position = self.step % self.steps_per_epoch
+        every, position = self.steps_per_epoch, self.step % self.steps_per_epoch
         if position == 0:
             self.order = self.pointed[torch.randperm(len(self.pointed), generator=self.generator)]
-        size = self.config.batch
-        chosen = self.order[position * size : (position + 1) * size]
+        # Spread evenly over an epoch's steps: whole batches, or fewer a step where the pairs decide the epoch's length.
+        shown = min(len(self.order), every * self.config.batch)
+        chosen = self.order[position * shown // every : (position + 1) * shown // every]
         compared = torch.empty(0, dtype=torch.long)
         if len(self.data.pairs) and self.config.pairs:
             compared = torch.randint(len(self.data.pairs), (self.config.pairs,), generator=self.generator)
         ladder_levels: list[Tensor] = []
-        shown = torch.cat([chosen, self.data.pairs[compared].flatten()])
-        parts = [crops(self.data.images[shown], self.config.crop, self.generator)]
+        pictured = torch.cat([chosen, self.data.pairs[compared].flatten()])
+        parts = [crops(self.data.images[pictured], self.config.crop, self.generator)]
         for _ in range(self.config.ladders if len(self.data.ladders) else 0):
             which = int(torch.randint(len(self.data.ladders), (1,), generator=self.generator))
             steps = torch.randperm(self.data.ladders.shape[1], generator=self.generator)[:3].sort().values
@@ -203,7 +206,7 @@ class Run:
     def advance(self) -> dict[str, float]:
         """Take one optimiser step and return the losses as numbers."""
         config = self.config
-        warm = min(1.0, (self.step + 1) / config.warmup)
+        warm = min(1.0, (self.step + 1) / self.warmup)
         decay = 0.5 * (1 + math.cos(math.pi * self.step / self.total))
         for group, peak in zip(self.optimizer.param_groups, self.peaks):
             group["lr"] = peak * warm * decay

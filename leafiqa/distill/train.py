@@ -89,6 +89,11 @@ def train(
             log(f"left out {len(problems)} {kind}, such as {problems[0]}")
     for doubt in check_evidence(data, config):
         log(doubt)
+    if state is not None and state["data"] != data.digest:
+        raise EvidenceError(
+            f"{config.output / 'checkpoint.pt'} is of a run on other evidence or images: some were added, changed or "
+            "lost since. Put them back to go on with it, or choose another output to train on what there is now"
+        )
     run = Run(config, data, processes, state)
     if run.step:
         log(f"going on from step {run.step} of {run.total}")
@@ -108,14 +113,14 @@ def train(
         if run.step % run.steps_per_epoch == 0:
             save_atomically(run.average.state_dict(), config.output / f"epoch{run.step // run.steps_per_epoch}.pt")
         if time.monotonic() - saved > _CHECKPOINT_SECONDS or run.step == run.total:
-            save_atomically({"config": config.fingerprint(), **run.state()}, checkpoint)
+            save_atomically({"config": config.fingerprint(), "data": data.digest, **run.state()}, checkpoint)
             saved = time.monotonic()
     processes.wait()
     return run.average
 
 
 def _append(path: Path, row: dict[str, float]) -> None:
-    new = not path.exists()
+    new = not path.exists() or not path.stat().st_size
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, list(row), lineterminator="\n")
         if new:
@@ -127,7 +132,10 @@ def _forget_after(path: Path, step: int) -> None:
     """Drop rows of steps that a killed run had taken after its last checkpoint: they are taken again."""
     if not path.exists():
         return
-    head, *rows = path.read_text().splitlines()
+    lines = path.read_text().splitlines()
+    if not lines:
+        return  # killed between opening and writing
+    head, *rows = lines
     kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= step]
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text("".join(line + "\n" for line in [head, *kept]))

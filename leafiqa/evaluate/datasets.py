@@ -62,6 +62,8 @@ def read_dataset(folder: Path, *, name: str | None = None, split: str | None = N
     missing: list[str] = []
     for part, row in dataset.read(folder):
         if split is not None and part != split:
+            if isinstance(row, Labelled):
+                table.elsewhere.add(row.path)
             continue
         if isinstance(row, str):
             table.problems.append(row)

@@ -42,11 +42,13 @@ class MosTable:
     Attributes:
         rows: one for each image, in the table's order.
         problems: what was left out or put together, one sentence each.
+        elsewhere: files of the rows of other splits, with or without a usable score, where one split was asked for.
         scale: ends of the MOS scale where they are known.
     """
 
     rows: list[Labelled] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    elsewhere: set[Path] = field(default_factory=set)
     scale: tuple[float, float] | None = None
 
 
@@ -60,11 +62,15 @@ def pick_column(columns: list[str], wanted: str | None, known: tuple[str, ...], 
         if wanted in columns:
             return wanted
         raise InputError(f"{where} has no column {wanted!r}; it has {columns}")
-    lower = {column.strip().lower(): column for column in reversed(columns)}
-    for name in known:
-        if name in lower:
-            return lower[name]
+    if (found := _find(columns, known)) is not None:
+        return found
     raise InputError(f"{where} has no {what} column (one of {', '.join(known)}); it has {columns}; name the one meant")
+
+
+def _find(columns: list[str], known: tuple[str, ...]) -> str | None:
+    """Return the first known column, whatever its capitals and the blanks around it; None if there is none."""
+    lower = {column.strip().lower(): column for column in reversed(columns)}
+    return next((lower[name] for name in known if name in lower), None)
 
 
 def read_mos(
@@ -100,16 +106,18 @@ def read_mos(
         raise InputError(f"cannot read table {table}: {error}") from error
     image_column = pick_column(columns, image_column, IMAGE_COLUMNS, "image", str(table))
     mos_column = pick_column(columns, mos_column, MOS_COLUMNS, "MOS", str(table))
+    folder = table.parent if images is None else images
+    result = MosTable()
     if split is not None:
         split_column = pick_column(columns, None, ("split",), "split", str(table))
         found = sorted({record[split_column] for record in records if record[split_column]})
+        others = [record for record in records if record[split_column] != split]
+        result.elsewhere = {folder / name.strip() for record in others if (name := record[image_column] or "")}
         records = [record for record in records if record[split_column] == split]
         if not records:
             raise InputError(f"{table} has no row of split {split!r}; its splits are {found}")
-    spread_column = next((name for name in _SPREAD_COLUMNS if name in columns), None)
-    folder = table.parent if images is None else images
-
-    result = MosTable()
+    spread_column = _find(columns, _SPREAD_COLUMNS)
+    group_column = _find(columns, ("group",))
     seen: dict[str, list[tuple[float, float | None, str | None]]] = defaultdict(list)
     for number, record in enumerate(records, 1):
         name = (record[image_column] or "").strip()
@@ -122,7 +130,8 @@ def read_mos(
             result.problems.append(f"{name}: no such file in {folder}: left out")
         else:
             spread = to_number(record[spread_column]) if spread_column else None
-            seen[name].append((value, spread if spread is not None and spread > 0 else None, record.get("group")))
+            group = (record[group_column] or "").strip() if group_column else ""
+            seen[name].append((value, spread if spread is not None and spread > 0 else None, group))
     for name, entries in seen.items():
         scores = [value for value, _, _ in entries]
         if len(entries) > 1 and min(scores) != max(scores):

@@ -55,6 +55,7 @@ class Pair:
         view: what they were shown together with, None if alone.
         ranked: how many places lie between them in the ranking that the pair comes from; 0 for a direct comparison.
         mass: probability that fell on the words asked for; 1 where none was recorded.
+        sha256: of the two images' contents, None if not recorded.
     """
 
     first: str
@@ -63,6 +64,7 @@ class Pair:
     view: str | None = None
     ranked: int = 0
     mass: float = 1.0
+    sha256: tuple[str, str] | None = None
 
 
 # One place apart in a ranking is decided at about this many standard deviations, two places at twice it.
@@ -83,12 +85,21 @@ def parse(record: Any) -> list[Point | Pair]:
     if kind == "pair":
         first, second = _images(record, 2)
         mass = 1.0 if record.get("mass") is None else _share(record, "mass")
-        return [Pair(first, second, _share(record, "first"), _text(record, "view"), mass=mass)]
+        digests = _digests(record, 2)
+        both = None if digests is None else (digests[0], digests[1])
+        return [Pair(first, second, _share(record, "first"), _text(record, "view"), mass=mass, sha256=both)]
     if kind == "ranking":
         images = _images(record, None)
-        view = _text(record, "view")
+        view, digests = _text(record, "view"), _digests(record, len(images))
         return [
-            Pair(better, worse, 0.5 * math.erfc(-RANK_STEP * (j - i) / math.sqrt(2)), view, j - i)
+            Pair(
+                better,
+                worse,
+                0.5 * math.erfc(-RANK_STEP * (j - i) / math.sqrt(2)),
+                view,
+                j - i,
+                sha256=None if digests is None else (digests[i], digests[j]),
+            )
             for i, better in enumerate(images)
             for j, worse in enumerate(images[i + 1 :], i + 1)
         ]
@@ -136,6 +147,14 @@ def _images(record: dict[str, Any], count: int | None) -> list[str]:
     if len(set(images)) != len(images):
         raise ValueError(f"an image stands twice in {images!r}")
     return images
+
+
+def _digests(record: dict[str, Any], count: int) -> list[str] | None:
+    """Return the recorded hashes of as many images, None where they are missing or not as many."""
+    value = record.get("sha256")
+    if isinstance(value, list) and len(value) == count and all(isinstance(item, str) for item in value):
+        return value
+    return None
 
 
 def _share(record: dict[str, Any], name: str) -> float:
