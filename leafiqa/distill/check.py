@@ -50,7 +50,7 @@ def check_evidence(data: TrainingData, config: Config) -> list[str]:
     for kind, weights in (("scores", trust), ("compared pairs", pair_trust)):
         if worthless := int((weights == 0).sum()):
             doubts.append(
-                f"{worthless} of {len(weights)} {kind} contradict others or are not believed: they teach nothing"
+                f"{worthless} of {len(weights)} {kind} are undecided, contradicted or not believed: no lesson in them"
             )
     if len(data.images) < _FEW_IMAGES:
         doubts.append(f"{len(data.images)} images are few: below {_FEW_IMAGES} the student stays about where it began")

@@ -237,6 +237,7 @@ class Run:
     def state(self) -> dict[str, Any]:
         """Return everything needed to go on."""
         return {
+            "data": self.data.digest,
             "step": self.step,
             "student": self.student.state_dict(),
             "average": self.average.state_dict(),

@@ -113,7 +113,7 @@ def train(
         if run.step % run.steps_per_epoch == 0:
             save_atomically(run.average.state_dict(), config.output / f"epoch{run.step // run.steps_per_epoch}.pt")
         if time.monotonic() - saved > _CHECKPOINT_SECONDS or run.step == run.total:
-            save_atomically({"config": config.fingerprint(), "data": data.digest, **run.state()}, checkpoint)
+            save_atomically({"config": config.fingerprint(), **run.state()}, checkpoint)
             saved = time.monotonic()
     processes.wait()
     return run.average
