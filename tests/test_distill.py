@@ -345,8 +345,11 @@ def test_doubtful_evidence_is_used_and_counted(small_run):
     assert said[0] == "6 of 6 compared pairs are undecided, contradicted or not believed: no lesson in them"
     assert check_evidence(load(config), replace(config, reliability_power=0.0)) == said[1:]
     rewrite(small_run, [point(f"no/{i}", i / 10) for i in range(6)])
-    with pytest.raises(EvidenceError, match=r"no image with evidence could be read.*names are relative to"):
+    with pytest.raises(EvidenceError, match="none on the images asked for; do the names read alike"):
         load(config)
+    untabled = replace(config, sources=(replace(config.sources[0], table=None),))
+    with pytest.raises(EvidenceError, match=r"no image with evidence could be read.*names are relative to"):
+        load(untabled)
 
 
 def test_a_run_does_not_go_on_with_other_evidence(small_run):

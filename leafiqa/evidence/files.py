@@ -82,7 +82,7 @@ def read_evidence(paths: Iterable[Path], keep: set[str] | None = None) -> Eviden
         why = f"; the first: {evidence.skipped[0][0]}: {evidence.skipped[0][1]}" if evidence.skipped else ""
         raise EvidenceError(
             f"no usable evidence in {[str(path) for path in paths]}: {evidence.lines} good lines"
-            f"{'' if keep is None else ' (none on the images asked for)'}, {len(evidence.skipped)} bad ones{why}"
+            f"{'' if keep is None else ' (none on the images asked for; do the names read alike?)'}, {len(evidence.skipped)} bad ones{why}"
         )
     return evidence
 
