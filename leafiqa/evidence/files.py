@@ -80,9 +80,10 @@ def read_evidence(paths: Iterable[Path], keep: set[str] | None = None) -> Eviden
                 _add(evidence, judgment, keep)
     if not evidence.points and not evidence.pairs:
         why = f"; the first: {evidence.skipped[0][0]}: {evidence.skipped[0][1]}" if evidence.skipped else ""
+        where = "" if keep is None else " (none on the images asked for; do the names read alike?)"
         raise EvidenceError(
-            f"no usable evidence in {[str(path) for path in paths]}: {evidence.lines} good lines"
-            f"{'' if keep is None else ' (none on the images asked for; do the names read alike?)'}, {len(evidence.skipped)} bad ones{why}"
+            f"no usable evidence in {[str(path) for path in paths]}: {evidence.lines} good lines{where}, "
+            f"{len(evidence.skipped)} bad ones{why}"
         )
     return evidence
 
