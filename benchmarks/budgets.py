@@ -3,10 +3,10 @@
     python -m benchmarks.budgets --student leaf --initial efficientnet-lite0.pth --cache CACHE --json OUT.json
 
 For each set and budget, groups of train images are drawn at random until the budget is filled, the calibration chooses
-its rung on them, and SRCC and PLCC are taken on `val`, which no fit sees. "imagenet" is the same backbone with its
-ImageNet weights (`--initial`, the file that training starts from) and no head: the same fit, without a student's
-prediction to hold on to. With `--select`, images chosen by `leafiqa select` are compared with random ones at equal
-budgets. Features are extracted once and kept in `--cache`.
+its rung on them, and SRCC, PLCC and RMSE (as a share of the scale) are taken on `val`, which no fit sees. "imagenet" is
+the same backbone with its ImageNet weights (`--initial`, the file that training starts from) and no head: the same fit,
+without a student's prediction to hold on to. With `--select`, images chosen by `leafiqa select` are compared with
+random ones at equal budgets. Features are extracted once and kept in `--cache`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 from scipy.stats import rankdata
 
 import leafiqa
@@ -98,8 +99,8 @@ class Set:
             scaled = (self.seen.features - known.mean(0)) / known.std(0).clip(min=1e-3)
             self.seen = Seen(scaled, np.zeros(len(rows)), self.seen.index, [])
 
-    def calibrated(self, chosen: np.ndarray) -> tuple[str, float, float]:
-        """Calibrate on some rows; return the rung, and SRCC and PLCC on `val`."""
+    def calibrated(self, chosen: np.ndarray) -> tuple[str, float, float, float]:
+        """Calibrate on some rows; return the rung, and SRCC, PLCC and RMSE on `val`."""
         seen = self.seen
         ones = np.ones(len(chosen))
         labels = Labels(seen.logits[chosen], seen.features[chosen], self.targets[chosen], ones, self.groups[chosen])
@@ -112,16 +113,15 @@ class Set:
         predicted = fit.predict(seen.logits, seen.features)
         return choice.rung if self.distilled else "head", *self.on_val(predicted)
 
-    def on_val(self, predicted: Array) -> tuple[float, float]:
-        """Return SRCC and PLCC on `val`."""
-        return spearman(predicted[~self.train], self.mos[~self.train]), pearson(
-            predicted[~self.train], self.mos[~self.train]
-        )
+    def on_val(self, predicted: Array) -> tuple[float, float, float]:
+        """Return SRCC, PLCC and RMSE on `val` of predictions in [0, 1]."""
+        found, wanted = predicted[~self.train], self.targets[~self.train]
+        return spearman(found, wanted), pearson(found, wanted), float(np.sqrt(np.mean((found - wanted) ** 2)))
 
 
 def curve(data: Set, draws: int) -> list[dict]:
     """Return accuracy at each budget."""
-    results = [summary(0, [("none", *data.on_val(data.seen.logits))])] if data.distilled else []
+    results = [summary(0, [("none", *data.on_val(expit(data.seen.logits)))])] if data.distilled else []
     for share in BUDGETS:
         chosen = [draw(data.groups, data.train, share, seed) for seed in range(draws if share < 1 else 1)]
         found = [data.calibrated(rows) for rows in chosen if len(rows) >= 10]
@@ -152,16 +152,18 @@ def selection(data: Set, draws: int) -> list[dict]:
     return results
 
 
-def summary(labels: int, found: list[tuple[str, float, float]]) -> dict:
+def summary(labels: int, found: list[tuple[str, float, float, float]]) -> dict:
     """Put draws together."""
-    srcc, plcc = [s for _, s, _ in found], [p for _, _, p in found]
+    srcc, plcc, rmse = ([row[i] for row in found] for i in (1, 2, 3))
     return {
         "labels": labels,
         "draws": len(found),
-        "rungs": {rung: sum(r == rung for r, _, _ in found) for rung in sorted({r for r, _, _ in found})},
+        "rungs": {rung: sum(row[0] == rung for row in found) for rung in sorted({row[0] for row in found})},
         "srcc_mean": round(float(np.mean(srcc)), 4),
         "srcc_sd": round(float(np.std(srcc, ddof=1)), 4) if len(srcc) > 1 else None,
         "plcc_mean": round(float(np.mean(plcc)), 4),
+        "rmse_mean": round(float(np.mean(rmse)), 5),
+        "rmse_sd": round(float(np.std(rmse, ddof=1)), 5) if len(rmse) > 1 else None,
     }
 
 
