@@ -14,6 +14,9 @@ RIDGES = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
 _FOLDS = 5
 # A residual on hundreds of features wants more labels than this to be considered at all.
 HEAD_LEAST = 20
+# Nor is it worth choosing against the scale below this: at 25 labels it lost on both sets of `benchmarks/budgets.py`,
+# and cross-validation on so few did not see it.
+HEAD_CHOSEN_LEAST = 50
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def held_out(choices: list[Choice], labels: Labels, fold: NDArray[np.intp]) -> d
 def candidates(n: int, rungs: tuple[str, ...]) -> list[Choice]:
     """Return the choices to consider for `n` labels, simplest first."""
     found = [Choice("scale")] if "scale" in rungs or n < HEAD_LEAST else []
-    if "head" in rungs and n >= HEAD_LEAST:
+    if "head" in rungs and n >= (HEAD_CHOSEN_LEAST if found else HEAD_LEAST):
         found += [Choice("head", ridge) for ridge in RIDGES]
     return found
 
