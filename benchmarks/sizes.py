@@ -1,4 +1,4 @@
-"""Sizes of the bundled students, and how long they take beside each other: `python -m benchmarks.sizes --json OUT.json`.
+"""Sizes of the bundled students, and their times beside each other: `python -m benchmarks.sizes --json OUT.json`.
 
 Times are of single images of 512x512 through the metric, resizing included, interleaved between the students and given
 as ratios to the first one's: absolute times say more about the machine.
