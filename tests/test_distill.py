@@ -381,6 +381,18 @@ def test_an_epoch_is_a_pass_over_all_evidence_and_a_short_run_warms_up(small_run
     assert run.steps_per_epoch == 1 and len(run.batch()[0]) == config.batch
 
 
+def test_points_of_a_source_weigh_what_its_config_says(small_run):
+    """Without weight they are left to the pair-wise loss; beside another source only their ratio matters."""
+    text = small_run.read_text()
+    small_run.write_text(text.replace("[[sources]]", "[[sources]]\npoint_weight = 0"))
+    config = read_config(small_run)
+    losses = Run(config, load(config), connect("cpu")).losses()
+    assert losses["point"].item() == 0 and losses["pair"].item() > 0
+    small_run.write_text(text.replace("[[sources]]", "[[sources]]\npoint_weight = -1"))
+    with pytest.raises(EvidenceError, match="point_weight of source 'test' must be a number from 0 on, got -1"):
+        read_config(small_run)
+
+
 def test_a_bad_photograph_among_the_pristine_costs_its_ladders_only(small_run):
     folder = small_run.parent / "pristine"
     folder.mkdir()

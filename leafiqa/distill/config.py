@@ -30,6 +30,8 @@ class Source:
         table: optional CSV with columns `image` and `split`, beside which its image paths are relative; only
             images whose split is `train` are used. No other column is read: no human score reaches the student.
         table_prefix: what to put before the table's image names to get the evidence's.
+        point_weight: weight of this source's scores in the point-wise loss; their differences stay in the pair-wise
+            one. Below 1 where a teacher orders images better than it places them on its scale.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Source:
     evidence: tuple[Path, ...]
     table: Path | None = None
     table_prefix: str = ""
+    point_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,12 @@ def _check(config: Config, where: str) -> None:
     for name, low in least.items():
         if not low <= getattr(config, name) < float("inf"):
             raise EvidenceError(f"config {where}: {name} must be a number from {low} on, got {getattr(config, name)}")
+    for source in config.sources:
+        if type(source.point_weight) not in (int, float) or not 0 <= source.point_weight < float("inf"):
+            raise EvidenceError(
+                f"config {where}: point_weight of source {source.name!r} must be a number from 0 on, "
+                f"got {source.point_weight!r}"
+            )
     if config.reconcile and not config.begins_at_student:
         raise EvidenceError(f"config {where}: reconcile needs an initial student, got initial = {config.initial!r}")
     if config.crossfit == 1:

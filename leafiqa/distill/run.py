@@ -45,6 +45,7 @@ class Run:
         self.generator = torch.Generator().manual_seed(config.seed)
         # A gate that was learned already stays with what it knows; these sources may be others.
         self.teach_gate = gate_is_new(config) and len(config.sources) == config.experts
+        self.point_weights = torch.tensor([float(source.point_weight) for source in config.sources])
         self.scales = None if state is None else state.get("scales")
         if config.reconcile and self.scales is None:
             self.scales = find_scales(self.student.eval(), data, self.generator)
@@ -172,7 +173,7 @@ class Run:
         if count:
             targets = data.targets[chosen]
             weights = data.reliabilities[chosen] ** config.reliability_power
-            losses["point"] = point_loss(scores[:count], targets, weights)
+            losses["point"] = point_loss(scores[:count], targets, weights * self.point_weights[data.source[chosen]])
             first, second = torch.triu_indices(count, count, offset=1)
             same = data.source[chosen][first] == data.source[chosen][second]
             first, second = first[same], second[same]
