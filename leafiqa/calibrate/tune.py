@@ -68,8 +68,12 @@ class Material:
             targets, weights = np.concatenate([targets, lent]), np.concatenate([weights, np.full(len(lent), weight)])
         start = fold_in(self.student, fit)
         tuned = [fine_tune(start, images, targets, weights, self.seed + run, advance, pace) for run in range(self.runs)]
-        if self.runs > 1:
-            tuned[0].load_state_dict(average_states([student.state_dict() for student in tuned]))
+        state = average_states([student.state_dict() for student in tuned])
+        if self.judged is not None:
+            # Half way back to the beginning (WiSE-FT, Wortsman et al., CVPR 2022): on `val` about as good for the kind of
+            # picture that was learned, and much better for the others.
+            state = average_states([start.state_dict(), state])
+        tuned[0].load_state_dict(state)
         return tuned[0], fit
 
 
