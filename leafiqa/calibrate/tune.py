@@ -70,8 +70,8 @@ class Material:
         tuned = [fine_tune(start, images, targets, weights, self.seed + run, advance, pace) for run in range(self.runs)]
         state = average_states([student.state_dict() for student in tuned])
         if self.judged is not None:
-            # Half way back to the beginning (WiSE-FT, Wortsman et al., CVPR 2022): on `val` about as good for the kind of
-            # picture that was learned, and much better for the others.
+            # Half way back to the beginning (WiSE-FT, Wortsman et al., CVPR 2022): on `val` about as good for the kind
+            # of picture that was learned, and much better for the others.
             state = average_states([start.state_dict(), state])
         tuned[0].load_state_dict(state)
         return tuned[0], fit
