@@ -44,6 +44,8 @@ WHAT = {
     "agiqa3k": ("AGIQA-3K (MIT)", "one point of AGIQA-3K's mean opinion score, 0 to 5"),
     "biq2021": ("BIQ2021", "one unit of BIQ2021's mean opinion score, 0 to 1"),
 }
+KINDS = {"agiqa3k": "generated images", "biq2021": "photographs"}
+BACKBONES = {"leaf_lite0": "EfficientNet-Lite0", "leaf_lite2": "EfficientNet-Lite2"}
 LIMITS = {
     "agiqa3k": "For generated pictures: of photographs the label-free student it comes from judges better.",
     "biq2021": "For photographs: of generated pictures the label-free student it comes from judges better.",
@@ -104,7 +106,12 @@ def main() -> None:
         )
         data = f"{round(100 * share)} % of the train part of {title}, drawn at random by group"
         limits = [limit for limit in metric.card.limitations if not limit.startswith("Its scale is the teacher's")]
-        base = replace(metric.card, limitations=[*limits, LIMITS[dataset]])
+        backbone = BACKBONES[metric.metric_name.split(".")[0]]
+        base = replace(
+            metric.card,
+            description=f"{backbone} for {KINDS[dataset]}, on the scale of people",
+            limitations=[*limits, LIMITS[dataset]],
+        )
         file = arguments.folder / f"{name}.safetensors"
         save_calibrated(calibration, base, name, arguments.folder, data=data, unit=unit)
         # What is stored is in half precision: measured is what was written.
