@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,14 +82,22 @@ def pick_range(mos: Array, given: tuple[float, float] | None) -> tuple[float, fl
     return given
 
 
-def check_labels(mos: Array, logits: Array) -> None:
+def check_labels(mos: Array, logits: Array, problems: Sequence[str] = ()) -> None:
     """Refuse labels that cannot support a calibration.
+
+    Args:
+        mos: `(n,)` the usable labels.
+        logits: `(n,)` the student's logits of their images.
+        problems: why others were left out, for the message that there are too few.
 
     Raises:
         CalibrationError: too few labels, no spread in them, or a student that runs against them.
     """
     if len(mos) < LEAST_LABELS:
-        raise CalibrationError(f"calibration needs at least {LEAST_LABELS} labelled images, got {len(mos)} usable ones")
+        why = f"; {len(problems)} remarks, such as {'; '.join(problems[:3])}" if problems else ""
+        raise CalibrationError(
+            f"calibration needs at least {LEAST_LABELS} labelled images, got {len(mos)} usable ones{why}"
+        )
     if len(np.unique(mos)) < 3:
         raise CalibrationError(
             f"the labels hold {len(np.unique(mos))} different value(s) ({mos.min():g} to {mos.max():g}): nothing to "
@@ -104,7 +112,7 @@ def check_labels(mos: Array, logits: Array) -> None:
 
 
 def label_weights(spreads: list[float | None]) -> Array:
-    """Return weights with mean one out of the labels' standard errors; all one if any is missing.
+    """Return weights with mean one out of the labels' standard errors.
 
     The variance that the student cannot explain is about that of a typical label, so it is added to each: a label
     with a very small stated error gets at most twice the typical weight. A label without one counts as typical; all
@@ -156,12 +164,7 @@ def calibrate(
     problems = table.problems + [f"{rows[i].image}: {why}: left out" for i, why in seen.errors]
     kept = [rows[i] for i in seen.index]
     mos = np.array([row.mos for row in kept])
-    if len(kept) < LEAST_LABELS and problems:
-        raise CalibrationError(
-            f"calibration needs at least {LEAST_LABELS} labelled images, got {len(kept)} usable ones; {len(problems)} "
-            f"remarks, such as {'; '.join(problems[:3])}"
-        )
-    check_labels(mos, seen.logits)
+    check_labels(mos, seen.logits, problems)
     if rungs == ("head",) and len(kept) < HEAD_LEAST:
         raise CalibrationError(f"the rung head needs at least {HEAD_LEAST} labelled images, got {len(kept)}")
     low, high = pick_range(mos, score_range or table.scale)

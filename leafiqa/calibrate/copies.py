@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-def digest(path: Path) -> bytes:
-    """Return what tells a file's content from others."""
-    return hashlib.sha256(path.read_bytes()).digest()
+from leafiqa.model.checkpoint import sha256_of
 
 
 def join_copies(groups: NDArray[np.str_], paths: list[Path]) -> tuple[NDArray[np.str_], list[str]]:
@@ -25,9 +21,9 @@ def join_copies(groups: NDArray[np.str_], paths: list[Path]) -> tuple[NDArray[np
     Returns:
         The groups, those of copies joined, and a sentence for each set of copies.
     """
-    same: dict[bytes, list[int]] = defaultdict(list)
+    same: dict[str, list[int]] = defaultdict(list)
     for i, path in enumerate(paths):
-        same[digest(path)].append(i)
+        same[sha256_of(path)].append(i)
     joined, said = groups.copy(), []
     for members in same.values():
         if len(members) > 1:

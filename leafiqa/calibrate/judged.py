@@ -17,12 +17,12 @@ from scipy.special import expit, logit
 from torch import Tensor
 
 from leafiqa.calibrate.choose import Choice, Labels, choose, folds, held_out
-from leafiqa.calibrate.copies import digest
 from leafiqa.calibrate.features import see
 from leafiqa.calibrate.fit import Array
 from leafiqa.calibrate.full import look_at
 from leafiqa.errors import CalibrationError
 from leafiqa.metric import Metric
+from leafiqa.model.checkpoint import sha256_of
 
 # Fewer images with both scores than this do not tell how the two scales relate.
 JUDGED_LEAST = 10
@@ -78,10 +78,10 @@ def gather(
             f"evidence is of use from {JUDGED_LEAST} images on that have both a label and evidence, got {both}: "
             "are the evidence's names relative to the folder given?"
         )
-    labelled_files = {digest(path) for path in places}
+    labelled_files = {sha256_of(path) for path in places}
     others, problems = [], []
     for path in sorted(set(evidence) - set(places)):
-        if path.is_file() and digest(path) in labelled_files:
+        if path.is_file() and sha256_of(path) in labelled_files:
             # Under another name it would be learned from while its label is held out.
             problems.append(f"{path.name}: the same file as a labelled one: its evidence is left out")
             advance()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from leafiqa.evidence.files import Evidence
 from leafiqa.evidence.records import Pair, Point
+from leafiqa.model.checkpoint import sha256_of
 
 
 def drop_stale(evidence: Evidence, folder: Path) -> tuple[Evidence, list[str]]:
@@ -25,7 +25,7 @@ def drop_stale(evidence: Evidence, folder: Path) -> tuple[Evidence, list[str]]:
     def current(name: str, digest: str) -> bool:
         if name not in now:
             try:
-                now[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+                now[name] = sha256_of(folder / name)
             except OSError:
                 now[name] = None
         if now[name] in (None, digest):
