@@ -25,10 +25,10 @@ from scipy.stats import rankdata
 import leafiqa
 from benchmarks.accuracy import DATA
 from benchmarks.evidence import TEACHER
-from leafiqa.calibrate.choose import Labels, choose
+from leafiqa.calibrate.choose import RIDGES, Choice, Labels, choose, folds, held_out
 from leafiqa.calibrate.features import Seen, see
-from leafiqa.calibrate.fit import Array, fit_head, fit_scale, span
-from leafiqa.calibrate.select import select
+from leafiqa.calibrate.fit import Array
+from leafiqa.calibrate.select import DISAGREEMENT_LEAST, select
 from leafiqa.distill.initial import load_imagenet
 from leafiqa.evaluate.agreement import pearson, spearman
 from leafiqa.evidence.files import read_evidence
@@ -37,7 +37,8 @@ from leafiqa.metric import Metric
 
 RANGES = {"agiqa3k": (0.0, 5.0), "biq2021": (0.0, 1.0)}
 BUDGETS = (0.01, 0.05, 0.1, 0.3, 1.0)
-SELECTED = (25, 50, 100, 200)
+SELECTED = (15, 25, 50, 100, 200)
+UNDISTILLED_RIDGES = (*RIDGES, 1e-2, 3e-3, 1e-3)
 
 
 def undistilled(metric: Metric, initial: Path) -> Metric:
@@ -104,19 +105,21 @@ class Set:
         seen = self.seen
         ones = np.ones(len(chosen))
         labels = Labels(seen.logits[chosen], seen.features[chosen], self.targets[chosen], ones, self.groups[chosen])
-        choice = choose(labels, ("scale", "head") if self.distilled else ("head",))
-        if not self.distilled and choice.ridge is None:  # too few labels for the head to be offered
-            start = fit_scale(labels.logits, labels.targets, ones)
-            fit = fit_head(labels.logits, span(labels.features), labels.targets, ones, ridge=0.1, start=start)
-        else:
-            fit = choice.fit(labels)
-        predicted = fit.predict(seen.logits, seen.features)
-        return choice.rung if self.distilled else "head", *self.on_val(predicted)
+        choice = choose(labels) if self.distilled else _ridge_alone(labels)
+        predicted = choice.fit(labels).predict(seen.logits, seen.features)
+        return choice.rung, *self.on_val(predicted)
 
     def on_val(self, predicted: Array) -> tuple[float, float, float]:
         """Return SRCC, PLCC and RMSE on `val` of predictions in [0, 1]."""
         found, wanted = predicted[~self.train], self.targets[~self.train]
         return spearman(found, wanted), pearson(found, wanted), float(np.sqrt(np.mean((found - wanted) ** 2)))
+
+
+def _ridge_alone(labels: Labels) -> Choice:
+    """Choose a ridge where there is no student to hold on to: weak ones are offered too."""
+    choices = [Choice("head", ridge) for ridge in UNDISTILLED_RIDGES]
+    predicted = held_out(choices, labels, folds(labels.groups, 5, seed=0))
+    return min(choices, key=lambda choice: float(((predicted[choice] - labels.targets) ** 2).mean()))
 
 
 def curve(data: Set, draws: int) -> list[dict]:
@@ -137,16 +140,17 @@ def selection(data: Set, draws: int) -> list[dict]:
     teacher = np.array([known[data.images[i]].score if data.images[i] in known else np.nan for i in rows])
     judged = np.isfinite(teacher)
     apart = np.full(len(rows), np.nan)
-    apart[judged] = np.abs(rankdata(teacher[judged]) - rankdata(part.logits[judged])) / judged.sum()
+    apart[judged] = (rankdata(teacher[judged]) - rankdata(part.logits[judged])) / judged.sum()
     results = []
     for budget in SELECTED:
         ways = {
             "random": [np.random.default_rng(seed).permutation(rows)[:budget] for seed in range(draws)],
             "select": [rows[select(part, budget, seed=seed)] for seed in range(draws)],
-            "select with evidence": [
-                rows[select(part, budget, disagreement=apart, seed=seed)] for seed in range(draws)
-            ],
         }
+        if budget >= DISAGREEMENT_LEAST:
+            ways["select with evidence"] = [
+                rows[select(part, budget, disagreement=apart, seed=seed)] for seed in range(draws)
+            ]
         for way, chosen in ways.items():
             results.append({"way": way, **summary(budget, [data.calibrated(np.sort(c)) for c in chosen])})
     return results

@@ -22,27 +22,36 @@ def seen(features, logits=None):
 
 
 def test_each_kind_is_chosen_however_rare():
-    """Three images of one kind among two hundred of three others: random choice of four would miss it."""
+    """Four images of one kind among two hundred of three others: a random dozen would miss it three times in four."""
     rng = np.random.default_rng(0)
-    kinds = np.repeat(np.arange(4), [70, 70, 60, 3])
-    features = 10 * np.eye(4)[kinds] @ rng.normal(size=(4, 30)) + rng.normal(size=(203, 30))
-    assert sorted(kinds[select(seen(features), 4)]) == [0, 1, 2, 3]
+    kinds = rng.permutation(np.repeat(np.arange(4), [70, 70, 60, 4]))
+    features = 10 * np.eye(4)[kinds] @ rng.normal(size=(4, 30)) + rng.normal(size=(204, 30))
+    assert set(kinds[select(seen(features), 12)]) == {0, 1, 2, 3}
 
 
-def test_scores_of_every_height_are_chosen():
-    logits = np.linspace(-3, 3, 300)
+def test_two_thirds_are_from_the_ends_of_the_scale():
+    logits = np.random.default_rng(1).normal(size=300)
     features = np.random.default_rng(0).normal(size=(300, 20))
-    chosen = np.sort(logits[select(seen(features, logits), 12, score_share=0.9)])
-    assert chosen[0] < -2 and chosen[-1] > 2 and np.diff(chosen).max() < 1.5
+    rank = np.argsort(np.argsort(logits))[select(seen(features, logits), 30)]
+    assert [(rank < 60).sum(), ((rank >= 60) & (rank < 240)).sum(), (rank >= 240).sum()] == [10, 10, 10]
 
 
-def test_disagreement_is_preferred_within_a_cluster():
-    features = np.random.default_rng(0).normal(size=(400, 5))
-    unsure = np.random.default_rng(1).uniform(size=400)
-    unsure[::10] = np.nan  # not judged
-    plain = select(seen(features), 20)
-    keen = select(seen(features), 20, disagreement=unsure)
-    assert np.nanmean(unsure[keen]) > np.nanmean(unsure[plain]) + 0.1
+def test_enough_labels_are_spread_over_the_disagreement():
+    """Features that tell nothing apart leave the choice to the disagreement: all of it is covered, not one side."""
+    rng = np.random.default_rng(0)
+    features, logits, above = rng.normal(size=(400, 5)), rng.normal(size=400), rng.uniform(-1, 1, size=400)
+    above[::10] = np.nan  # not judged
+    few = select(seen(features, logits), 99)
+    assert few.tolist() == select(seen(features, logits), 99, disagreement=above).tolist()
+    plain, spread = (select(seen(features, logits), 120, disagreement=given) for given in (None, above))
+
+    def widest_gap(chosen):
+        known = above[chosen]
+        return np.diff(np.sort(known[np.isfinite(known)])).max()
+
+    assert len(set(spread)) == 120 and widest_gap(spread) < widest_gap(plain)
+    nothing = select(seen(features, logits), 120, disagreement=np.full(400, np.nan))
+    assert nothing.tolist() == plain.tolist()
 
 
 def test_the_same_seed_chooses_the_same():
@@ -50,13 +59,22 @@ def test_the_same_seed_chooses_the_same():
     assert select(seen(features), 10, seed=3).tolist() == select(seen(features), 10, seed=3).tolist()
 
 
-@pytest.mark.parametrize("budget", [1, 3, 9, 10])
+@pytest.mark.parametrize("budget", [1, 2, 3, 9, 10])
 def test_identical_images_and_whole_budgets(budget):
     alike = seen(np.ones((10, 6)))
     assert len(set(select(alike, budget))) == budget
     two = seen(np.repeat([[0.0, 0, 0], [5, 1, 2]], 5, axis=0))
     chosen = select(two, budget)
     assert len(set(chosen)) == budget and (budget == 1 or {c // 5 for c in chosen} == {0, 1})
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 12])
+def test_few_candidates_and_any_budget(count):
+    rng = np.random.default_rng(count)
+    some = seen(rng.normal(size=(count, 6)), rng.normal(size=count))
+    for budget in range(1, count + 1):
+        chosen = select(some, budget)
+        assert len(set(chosen)) == budget and chosen.tolist() == sorted(chosen)
 
 
 def test_budget_is_checked():
@@ -93,6 +111,7 @@ def test_command_reports_bad_files_and_takes_evidence(folder):
     arguments = ["select", str(folder / "photos"), "-n", "2", "--evidence", str(folder / "evidence.jsonl")]
     done = CliRunner().invoke(cli, [*arguments, "--images", str(folder / "photos")])
     assert done.exit_code == 1 and "broken.png" in done.stderr and len(done.stdout.splitlines()) == 3
+    assert "from a budget of 100 on: chosen without it" in done.stderr
     elsewhere = CliRunner().invoke(cli, arguments)
     assert elsewhere.exit_code == 2 and "--images" in elsewhere.stderr
     assert CliRunner().invoke(cli, ["select", str(folder), "-n", "2"]).exit_code == 2  # nothing there

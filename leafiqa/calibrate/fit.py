@@ -95,10 +95,12 @@ def fit_head(logits: Array, seen: Span, targets: Array, weights: Array, ridge: f
         seen: the span of the images' standardised features.
         targets: `(n,)` MOS brought to [0, 1].
         weights: `(n,)` with mean one.
-        ridge: strength of the pull of the residual towards zero.
+        ridge: strength of the pull of the residual towards zero, for each feature, against the sum of the images'
+            losses: neither the number of images nor that of features asks for another.
         start: the `scale` fit.
     """
     rows, n, width = seen.rows, len(targets), seen.rows.shape[1]
+    pull = ridge * seen.back.shape[1]
 
     def objective(parameters: Array) -> tuple[float, Array]:
         slope, offset, inner = parameters[0], parameters[1], parameters[2:]
@@ -108,12 +110,12 @@ def fit_head(logits: Array, seen: Span, targets: Array, weights: Array, ridge: f
         bend = np.sqrt(1 + (error / _ROBUST) ** 2)
         loss = float((weights * 2 * _ROBUST**2 * (bend - 1)).sum())
         # The slope is held near the scale fit's, lest it wander off while the residual takes over.
-        value = loss + n * ridge * float(inner @ inner) + 0.01 * n * (slope / start.slope - 1) ** 2
+        value = loss + pull * float(inner @ inner) + 0.01 * n * (slope / start.slope - 1) ** 2
         inward = weights * 2 * error / bend * predicted * (1 - predicted)
         gradient = np.empty_like(parameters)
         gradient[0] = inward @ logits + 0.02 * n * (slope / start.slope - 1) / start.slope
         gradient[1] = inward.sum()
-        gradient[2:] = rows.T @ inward + 2 * n * ridge * inner
+        gradient[2:] = rows.T @ inward + 2 * pull * inner
         return value, gradient
 
     first = np.concatenate([[start.slope, start.offset], np.zeros(width)])

@@ -1,8 +1,10 @@
-"""Which images are worth a human label: spread over what the student sees, over its scores, and where it may be wrong.
+"""Which images are worth a human label: the ends of the student's scale first, spread over what the student sees.
 
-Clusters cover what there is (diversity), and one image near the middle of each stands for many (no outliers). As the
-predicted score is part of the distance, the choice spans the range of quality. Where a teacher's evidence is given,
-images on which the student disagrees with it are preferred within their cluster: there a label tells most.
+A calibration is a rising curve in the student's score, and its slope is known best from its ends: two thirds of the
+labels go to the fifth of images that the student likes least and the fifth that it likes best, the rest in between.
+Within each part clusters cover what there is (diversity), and one image near the middle of each stands for many (no
+outliers). Where labels are enough to correct the student and not only its scale, a teacher's evidence helps to spread
+them over where the two disagree, in either direction.
 """
 
 from __future__ import annotations
@@ -10,53 +12,55 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
-from scipy.stats import rankdata
 
 from leafiqa.calibrate.features import Seen
 from leafiqa.calibrate.fit import Array
 from leafiqa.errors import InputError
 
 _COMPONENTS = 32
-# Share of the squared distance between two images that their predicted scores make up.
-SCORE_SHARE = 0.5
-# How much an image's rank in disagreement weighs against its rank in distance from its cluster's middle.
-DISAGREEMENT_SHARE = 0.3
+# Each end of the student's scale holds this share of the images, and this share of the budget.
+_END = 0.2
+_END_SHARE = 1 / 3
+# Share of the squared distance between two images that their predicted scores make up, and their disagreement.
+_SCORE_SHARE = 0.25
+_DISAGREEMENT_SHARE = 0.25
+# Fewer labels than this fit little more than a curve, to which disagreement is noise: measured, it did harm.
+DISAGREEMENT_LEAST = 100
 
 
-def places(seen: Seen, score_share: float = SCORE_SHARE) -> Array:
+def places(seen: Seen, disagreement: Array | None = None) -> Array:
     """Return for each image a point whose distances tell how differently two images are seen and scored.
 
     Args:
         seen: the student's view of the images.
-        score_share: share of the points' variance that the student's logit makes up.
+        disagreement: `(n,)` how much more a teacher likes each image than the student does, negative for less; NaN
+            where no teacher judged. None leaves it out.
     """
     centred = seen.features - seen.features.mean(0)
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)
     look = left[:, :_COMPONENTS] * singular[:_COMPONENTS]
-    logits = (seen.logits - seen.logits.mean())[:, None]
-    parts = []
-    for part, share in ((look, 1 - score_share), (logits, score_share)):
-        variance = float((part**2).sum(1).mean())
-        parts.append(part * np.sqrt(share / variance) if variance > 1e-12 else 0 * part)
-    return np.concatenate(parts, axis=1)
+    parts = [(look, 1 - _SCORE_SHARE), ((seen.logits - seen.logits.mean())[:, None], _SCORE_SHARE)]
+    if disagreement is not None and np.isfinite(disagreement).any():
+        parts = [(part, (1 - _DISAGREEMENT_SHARE) * share) for part, share in parts]
+        parts.append((np.nan_to_num(disagreement - np.nanmean(disagreement))[:, None], _DISAGREEMENT_SHARE))
+    return np.concatenate([_with_variance(part, share) for part, share in parts], axis=1)
 
 
-def select(
-    seen: Seen,
-    budget: int,
-    *,
-    disagreement: Array | None = None,
-    seed: int = 0,
-    score_share: float = SCORE_SHARE,
-) -> NDArray[np.intp]:
+def _with_variance(part: Array, share: float) -> Array:
+    """Scale `(n, k)` centred coordinates to a variance; coordinates without any stay zero."""
+    variance = float((part**2).sum(1).mean())
+    return part * np.sqrt(share / variance) if variance > 1e-12 else 0 * part
+
+
+def select(seen: Seen, budget: int, *, disagreement: Array | None = None, seed: int = 0) -> NDArray[np.intp]:
     """Choose images to label.
 
     Args:
         seen: the student's view of the candidates.
         budget: how many to choose.
-        disagreement: `(n,)` how far the student is from a teacher on each candidate; NaN where no teacher judged.
+        disagreement: `(n,)` how much more a teacher likes each candidate than the student does, negative for less; NaN
+            where no teacher judged. Used from `DISAGREEMENT_LEAST` labels on.
         seed: seeds the clustering.
-        score_share: weight of the predicted score in the distance, 0 to 1.
 
     Returns:
         `(budget,)` row numbers of `seen`, ascending.
@@ -67,31 +71,42 @@ def select(
     count = len(seen.logits)
     if not 1 <= budget <= count:
         raise InputError(f"budget must be from 1 to the number of readable images, {count}, got {budget}")
-    points = places(seen, score_share)
-    different = np.unique(points, axis=0)
-    if len(different) <= budget:
-        # Nothing to cluster: one of each, then whatever is left.
-        _, first = np.unique(points, axis=0, return_index=True)
-        rest = np.setdiff1d(np.arange(count), first)
-        return np.sort(np.concatenate([first, rest])[:budget]).astype(np.intp)
+    points = places(seen, disagreement if budget >= DISAGREEMENT_LEAST else None)
+    by_score = np.argsort(seen.logits, kind="stable")
+    end = round(_END * count)
+    # From each end alike; an odd label, and what an end is too small for, goes to the middle.
+    each = min(round(_END_SHARE * budget), budget // 2, end)
+    parts = [(by_score[:end], each), (by_score[end : count - end], budget - 2 * each), (by_score[count - end :], each)]
+    chosen: list[int] = []
+    for members, wanted in parts:
+        chosen += members[_spread(points[members], min(wanted, len(members)), seed)].tolist()
+    # The middle may be too small for what is left over where nearly all candidates are wanted.
+    chosen += _farthest(points, chosen, budget - len(chosen))
+    return np.array(sorted(chosen), dtype=np.intp)
+
+
+def _spread(points: Array, budget: int, seed: int) -> list[int]:
+    """Return `budget` rows of `points` that cover them: the middles of so many clusters."""
+    if budget == 0:
+        return []
+    different, first = np.unique(points, axis=0, return_index=True)
+    if len(different) <= budget:  # nothing to cluster: one of each, then whatever is left
+        rest = np.setdiff1d(np.arange(len(points)), first)
+        return np.concatenate([first, rest])[:budget].tolist()
     _, label = kmeans2(points, budget, minit="++", rng=np.random.default_rng(seed), missing="warn")
-    unsure = np.zeros(count) if disagreement is None else np.nan_to_num(disagreement, nan=0.0)
     chosen: list[int] = []
     for cluster in range(budget):
         member = np.flatnonzero(label == cluster)
         if len(member):
-            off_centre = _ranks(((points[member] - points[member].mean(0)) ** 2).sum(1))
-            share = DISAGREEMENT_SHARE if disagreement is not None else 0.0
-            cost = (1 - share) * off_centre - share * _ranks(unsure[member])
-            chosen.append(int(member[np.argmin(cost)]))
-    # A cluster may have come out empty: fill up with what lies farthest from everything chosen.
-    while len(chosen) < budget:
-        nearest = np.min([((points - points[i]) ** 2).sum(1) for i in chosen], axis=0)
-        nearest[chosen] = -1
-        chosen.append(int(np.argmax(nearest)))
-    return np.array(sorted(chosen), dtype=np.intp)
+            chosen.append(int(member[np.argmin(((points[member] - points[member].mean(0)) ** 2).sum(1))]))
+    return chosen + _farthest(points, chosen, budget - len(chosen))  # a cluster may have come out empty
 
 
-def _ranks(values: Array) -> Array:
-    """Return ranks scaled to [0, 1]; equal values share one."""
-    return (rankdata(values) - 1) / max(1, len(values) - 1)
+def _farthest(points: Array, chosen: list[int], count: int) -> list[int]:
+    """Return `count` more rows, each the one that lies farthest from everything chosen before it."""
+    more: list[int] = []
+    for _ in range(count):
+        nearest = np.min([((points - points[i]) ** 2).sum(1) for i in [*chosen, *more]], axis=0)
+        nearest[[*chosen, *more]] = -1
+        more.append(int(np.argmax(nearest)))
+    return more

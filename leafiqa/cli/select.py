@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "files",
     type=click.Path(dir_okay=False, path_type=Path),
     multiple=True,
-    help="A teacher's evidence: images on which the student disagrees with it are preferred.",
+    help="A teacher's evidence: labels are spread over where the student disagrees with it, from a budget of 100 on.",
 )
 @click.option(
     "--images",
@@ -58,6 +58,7 @@ def select(
     """
     import leafiqa
     from leafiqa.calibrate.features import see
+    from leafiqa.calibrate.select import DISAGREEMENT_LEAST
     from leafiqa.calibrate.select import select as choose
     from leafiqa.folder.find import find_images
 
@@ -76,6 +77,8 @@ def select(
         click.echo(f"leafiqa: {candidates[place]}: {why}: left out", err=True)
     readable = [candidates[i] for i in seen.index]
     disagreement = _disagreement(readable, seen.logits, files, images) if files else None
+    if files and budget < DISAGREEMENT_LEAST:
+        click.echo(f"leafiqa: evidence is of use from a budget of {DISAGREEMENT_LEAST} on: chosen without it", err=True)
     chosen = choose(seen, budget, disagreement=disagreement, seed=seed)
     low, high = metric.score_range
     rows = [("image", "mos", "score")]
@@ -107,7 +110,7 @@ def _written(path: Path, output: Path | None) -> str:
 
 
 def _disagreement(paths: list[Path], logits: np.ndarray, files: tuple[Path, ...], images: Path | None) -> Array:
-    """Return how far the student's rank is from the teacher's, NaN for images that no teacher judged."""
+    """Return how far the teacher's rank is above the student's, NaN for images that no teacher judged."""
     import numpy as np
     from scipy.stats import rankdata
 
@@ -125,5 +128,5 @@ def _disagreement(paths: list[Path], logits: np.ndarray, files: tuple[Path, ...]
         raise click.UsageError("the evidence is of none of these images; --images names the folder that it means")
     found = np.full(len(paths), math.nan)
     # Ranks, not scores: the two need not be on one scale.
-    found[judged] = np.abs(rankdata(teacher[judged]) - rankdata(logits[judged])) / judged.sum()
+    found[judged] = (rankdata(teacher[judged]) - rankdata(logits[judged])) / judged.sum()
     return found
