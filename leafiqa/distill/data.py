@@ -70,12 +70,14 @@ def train_names(source: Source) -> set[str] | None:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EvidenceError(f"source {source.name!r}: cannot read table {source.table}: {error}") from error
-    if not rows or not {"image", "split"} <= set(rows[0]):
+    columns = {name.strip().lower(): name for name in rows[0] if name} if rows else {}
+    if not {"image", "split"} <= set(columns):
         raise EvidenceError(
             f"source {source.name!r}: table {source.table} must have rows with columns image and split, "
-            f"it has {list(rows[0]) if rows else 'no rows'}"
+            f"it has {list(columns.values()) or 'no rows'}"
         )
-    return {source.table_prefix + row["image"] for row in rows if row["split"] == "train"}
+    cells = [((row[columns["image"]] or "").strip(), (row[columns["split"]] or "").strip()) for row in rows]
+    return {source.table_prefix + image for image, split in cells if image and split == "train"}
 
 
 def square(pixels: np.ndarray, side: int) -> Tensor:
