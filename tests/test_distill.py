@@ -574,7 +574,8 @@ def test_config_errors(small_run, tmp_path):
     table = tmp_path / "table.csv"
     table.write_text("\ufeff" + table.read_text(), encoding="utf-8")  # as spreadsheets write it
     assert len(load(read_config(small_run)).images) == 8
-    table.write_text(re.sub("^.*image,", "Image ,", table.read_text(encoding="utf-8-sig")).replace("split", " Split", 1))
+    written = table.read_text(encoding="utf-8-sig")
+    table.write_text(re.sub("^.*image,", "Image ,", written).replace("split", " Split", 1))
     assert len(load(read_config(small_run)).images) == 8
     table.write_text("name,part\n0.png,train\n")
     with pytest.raises(EvidenceError, match="must have rows with columns image and split"):
