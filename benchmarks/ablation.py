@@ -28,6 +28,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "experts": {"experts": 2},
     "no_ladders": {"ladders": 0},
 }
+# Students of one source alone: the other set's images are of a kind that they have not seen.
+ALONE = {"generated": 0, "photos": 1}
 
 
 def run(config: Config) -> None:
@@ -46,14 +48,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--only", nargs="*", choices=[*VARIANTS, *ALONE], default=list(VARIANTS))
     arguments = parser.parse_args()
     base = read_config(Path(__file__).with_name("distill_ablation.toml"))
     for seed in arguments.seeds:
         for variant in arguments.only:
             tag = f"{variant}_{seed}"
             card = {"name": f"leaf_lite0.{tag}"}
-            run(replace(base, **VARIANTS[variant], seed=seed, output=arguments.folder / tag, card=card))
+            changes = VARIANTS[variant] if variant in VARIANTS else {"sources": (base.sources[ALONE[variant]],)}
+            run(replace(base, **changes, seed=seed, output=arguments.folder / tag, card=card))
 
 
 if __name__ == "__main__":

@@ -20,15 +20,14 @@ from pathlib import Path
 
 import numpy as np
 from scipy.special import expit
-from scipy.stats import rankdata
 
 import leafiqa
 from benchmarks.accuracy import DATA
 from benchmarks.evidence import TEACHER
-from leafiqa.calibrate.choose import RIDGES, Choice, Labels, choose, folds, held_out
+from leafiqa.calibrate.choose import RIDGES, Choice, Labels, choose, held_out_errors
 from leafiqa.calibrate.features import Seen, see
 from leafiqa.calibrate.fit import Array
-from leafiqa.calibrate.select import DISAGREEMENT_LEAST, select
+from leafiqa.calibrate.select import DISAGREEMENT_LEAST, rank_disagreement, select
 from leafiqa.distill.initial import load_imagenet
 from leafiqa.evaluate.agreement import pearson, spearman
 from leafiqa.evidence.files import read_evidence
@@ -102,13 +101,17 @@ class Set:
             scaled = (self.seen.features - known.mean(0)) / known.std(0).clip(min=1e-3)
             self.seen = Seen(scaled, np.zeros(len(rows)), self.seen.index, [])
 
-    def calibrated(self, chosen: np.ndarray) -> tuple[str, float, float, float]:
-        """Calibrate on some rows; return the rung, and SRCC, PLCC and RMSE on `val`."""
+    def labels(self, chosen: np.ndarray) -> Labels:
+        """Return some rows as labelled images."""
         seen = self.seen
         ones = np.ones(len(chosen))
-        labels = Labels(seen.logits[chosen], seen.features[chosen], self.targets[chosen], ones, self.groups[chosen])
+        return Labels(seen.logits[chosen], seen.features[chosen], self.targets[chosen], ones, self.groups[chosen])
+
+    def calibrated(self, chosen: np.ndarray) -> tuple[str, float, float, float]:
+        """Calibrate on some rows; return the rung, and SRCC, PLCC and RMSE on `val`."""
+        labels = self.labels(chosen)
         choice = choose(labels) if self.distilled else _ridge_alone(labels)
-        predicted = choice.fit(labels).predict(seen.logits, seen.features)
+        predicted = choice.fit(labels).predict(self.seen.logits, self.seen.features)
         return choice.rung, *self.on_val(predicted)
 
     def on_val(self, predicted: Array) -> tuple[float, float, float]:
@@ -120,8 +123,8 @@ class Set:
 def _ridge_alone(labels: Labels) -> Choice:
     """Choose a ridge where there is no student to hold on to: weak ones are offered too."""
     choices = [Choice("head", ridge) for ridge in UNDISTILLED_RIDGES]
-    predicted = held_out(choices, labels, folds(labels.groups, 5, seed=0))
-    return min(choices, key=lambda choice: float(((predicted[choice] - labels.targets) ** 2).mean()))
+    errors = held_out_errors(choices, labels, seed=0)
+    return min(choices, key=lambda choice: float(errors[choice].mean()))
 
 
 def curve(data: Set, draws: int) -> list[dict]:
@@ -140,9 +143,7 @@ def selection(data: Set, draws: int) -> list[dict]:
     part = Seen(data.seen.features[rows], data.seen.logits[rows], rows, [])
     known = teacher_targets(read_evidence([TEACHER / f"{data.name}.jsonl"]))
     teacher = np.array([known[data.images[i]].score if data.images[i] in known else np.nan for i in rows])
-    judged = np.isfinite(teacher)
-    apart = np.full(len(rows), np.nan)
-    apart[judged] = (rankdata(teacher[judged]) - rankdata(part.logits[judged])) / judged.sum()
+    apart = rank_disagreement(teacher, part.logits)
     results = []
     draws *= SELECTION_TIMES
     for budget in SELECTED:

@@ -2,7 +2,8 @@
 
 For random draws of the train images, whole groups at a time, the head is fitted with each ridge, and RMSE (as a share
 of the scale) and SRCC are taken on `val`. "chosen" is what cross-validation makes of it. `leafiqa.calibrate.choose`
-takes its ridges from here. Features are shared with `benchmarks.budgets` (`--cache`).
+takes its ridges from here. Students that do not know a set are those of `benchmarks.ablation --only generated photos`,
+on the other set (`--dataset`). Features are shared with `benchmarks.budgets` (`--cache`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 import leafiqa
 from benchmarks.budgets import RANGES, Set, draw
-from leafiqa.calibrate.choose import RIDGES, Choice, Labels, choose, fits
+from leafiqa.calibrate.choose import RIDGES, Choice, choose, fits
 
 COUNTS = (15, 25, 50, 100, 250, 750)
 WIDER = (1.2, 0.6, *RIDGES, 0.01, 0.005)
@@ -24,17 +25,13 @@ WIDER = (1.2, 0.6, *RIDGES, 0.01, 0.005)
 def measure(data: Set, count: int, draws: int) -> dict[str, tuple[float, float]]:
     """Return RMSE and SRCC on `val` of the scale, of each ridge and of the choice, means over draws."""
     found: dict[str, list[tuple[float, float]]] = {}
-    choices = [Choice("scale"), *(Choice("head", ridge) for ridge in WIDER)]
+    choices = {"scale": Choice("scale"), **{f"{ridge:g}": Choice("head", ridge) for ridge in WIDER}}
     for seed in range(draws):
         rows = draw(data.groups, data.train, count / data.train.sum(), seed)
-        seen = data.seen
-        labels = Labels(
-            seen.logits[rows], seen.features[rows], data.targets[rows], np.ones(len(rows)), data.groups[rows]
-        )
-        named = [*zip(choices, fits(choices, labels)), ("chosen", choose(labels).fit(labels))]
-        for choice, fit in named:
-            srcc, _, rmse = data.on_val(fit.predict(seen.logits, seen.features))
-            name = choice if isinstance(choice, str) else choice.rung if choice.ridge is None else f"{choice.ridge:g}"
+        labels = data.labels(rows)
+        named = [*zip(choices, fits(choices.values(), labels)), ("chosen", choose(labels).fit(labels))]
+        for name, fit in named:
+            srcc, _, rmse = data.on_val(fit.predict(data.seen.logits, data.seen.features))
             found.setdefault(name, []).append((rmse, srcc))
     return {name: tuple(np.mean(values, axis=0).round(5).tolist()) for name, values in found.items()}
 

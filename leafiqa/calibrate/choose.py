@@ -114,6 +114,12 @@ def held_out(choices: list[Choice], labels: Labels, fold: NDArray[np.intp]) -> d
     return predictions
 
 
+def held_out_errors(choices: list[Choice], labels: Labels, seed: int) -> dict[Choice, Array]:
+    """Return for each choice each image's weighted squared error, by a fit on other groups."""
+    predicted = held_out(choices, labels, folds(labels.groups, _FOLDS, seed))
+    return {choice: labels.weights * (values - labels.targets) ** 2 for choice, values in predicted.items()}
+
+
 def candidates(n: int, rungs: tuple[str, ...]) -> list[Choice]:
     """Return the choices to consider for `n` labels, simplest first."""
     found = [Choice("scale")] if "scale" in rungs or n < HEAD_LEAST else []
@@ -134,9 +140,7 @@ def choose(labels: Labels, rungs: tuple[str, ...] = ("scale", "head"), seed: int
     The head with the smallest held-out squared error is taken over the scale if its error is smaller by more than
     half a standard error of the paired differences between images.
     """
-    choices = candidates(len(labels), rungs)
-    predicted = held_out(choices, labels, folds(labels.groups, _FOLDS, seed))
-    errors = {choice: labels.weights * (values - labels.targets) ** 2 for choice, values in predicted.items()}
+    errors = held_out_errors(candidates(len(labels), rungs), labels, seed)
     best = min(errors, key=lambda choice: errors[choice].mean())
     simplest = next(iter(errors))
     if best.rung != simplest.rung and not clearly_better(errors[best], errors[simplest], _HEAD_BIAS):

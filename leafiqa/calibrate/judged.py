@@ -16,7 +16,7 @@ from scipy.optimize import least_squares
 from scipy.special import expit, logit
 from torch import Tensor
 
-from leafiqa.calibrate.choose import Choice, Labels, choose, folds, held_out
+from leafiqa.calibrate.choose import Choice, Labels, choose, held_out_errors
 from leafiqa.calibrate.features import see
 from leafiqa.calibrate.fit import Array
 from leafiqa.calibrate.full import look_at
@@ -28,7 +28,6 @@ from leafiqa.model.checkpoint import sha256_of
 JUDGED_LEAST = 10
 # Scores of 0 and 1 have no logit.
 _EDGE = 0.01
-_FOLDS = 5
 _MOST_SLOPE = 20.0
 
 
@@ -120,10 +119,9 @@ def lend(labels: Labels, judged: Judged, rungs: tuple[str, ...], seed: int) -> t
     mix = _mix(np.stack([said, part.logits], axis=1), part.targets, part.weights)
     mixed = replace(part, logits=mix[0] * said + mix[1] * part.logits)
     choice = choose(mixed, rungs, seed)
-    fold = folds(part.groups, _FOLDS, seed)
-    off = float((part.weights * (held_out([choice], mixed, fold)[choice] - part.targets) ** 2).mean())
+    off = float(held_out_errors([choice], mixed, seed)[choice].mean())
     own = Choice("scale")
-    unexplained = float((part.weights * (held_out([own], part, fold)[own] - part.targets) ** 2).mean())
+    unexplained = float(held_out_errors([own], part, seed)[own].mean())
     lent = choice.fit(mixed).predict(mix[0] * _logit(judged.scores) + mix[1] * judged.logits, judged.features)
     return lent, unexplained / (unexplained + off)
 

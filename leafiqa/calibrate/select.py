@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
+from scipy.stats import rankdata
 
 from leafiqa.calibrate.features import Seen
 from leafiqa.calibrate.fit import Array
@@ -26,6 +27,21 @@ _SCORE_SHARE = 0.25
 _DISAGREEMENT_SHARE = 0.25
 # Fewer labels than this fit little more than a curve, to which disagreement is noise: measured, it did harm.
 DISAGREEMENT_LEAST = 100
+
+
+def rank_disagreement(teacher: Array, logits: Array) -> Array:
+    """Return `(n,)` how far the teacher's rank of each image is above the student's, as a share of all judged.
+
+    Ranks, not scores: the two need not be on one scale.
+
+    Args:
+        teacher: `(n,)` the teacher's scores; NaN where it did not judge, which gives NaN.
+        logits: `(n,)` the student's logits.
+    """
+    judged = np.isfinite(teacher)
+    found = np.full(len(teacher), np.nan)
+    found[judged] = (rankdata(teacher[judged]) - rankdata(logits[judged])) / judged.sum()
+    return found
 
 
 def places(seen: Seen, disagreement: Array | None = None) -> Array:
@@ -76,12 +92,11 @@ def select(seen: Seen, budget: int, *, disagreement: Array | None = None, seed: 
     end = round(_END * count)
     # From each end alike; an odd label, and what an end is too small for, goes to the middle.
     each = min(round(_END_SHARE * budget), budget // 2, end)
+    # Never more than a part holds: an end that is used up holds a fifth of all, and then the middle has the rest.
     parts = [(by_score[:end], each), (by_score[end : count - end], budget - 2 * each), (by_score[count - end :], each)]
     chosen: list[int] = []
     for members, wanted in parts:
-        chosen += members[_spread(points[members], min(wanted, len(members)), seed)].tolist()
-    # The middle may be too small for what is left over where nearly all candidates are wanted.
-    chosen += _farthest(points, chosen, budget - len(chosen))
+        chosen += members[_spread(points[members], wanted, seed)].tolist()
     return np.array(sorted(chosen), dtype=np.intp)
 
 

@@ -112,8 +112,8 @@ def _written(path: Path, output: Path | None) -> str:
 def _disagreement(paths: list[Path], logits: np.ndarray, files: tuple[Path, ...], images: Path | None) -> Array:
     """Return how far the teacher's rank is above the student's, NaN for images that no teacher judged."""
     import numpy as np
-    from scipy.stats import rankdata
 
+    from leafiqa.calibrate.select import rank_disagreement
     from leafiqa.evidence.scores import read_scores
 
     known: dict[Path, float] = {}
@@ -123,10 +123,6 @@ def _disagreement(paths: list[Path], logits: np.ndarray, files: tuple[Path, ...]
         for problem in left_out:
             click.echo(f"leafiqa: {problem}", err=True)
     teacher = np.array([known.get(path.resolve(), math.nan) for path in paths])
-    judged = np.isfinite(teacher)
-    if not judged.any():
+    if not np.isfinite(teacher).any():
         raise click.UsageError("the evidence is of none of these images; --images names the folder that it means")
-    found = np.full(len(paths), math.nan)
-    # Ranks, not scores: the two need not be on one scale.
-    found[judged] = (rankdata(teacher[judged]) - rankdata(logits[judged])) / judged.sum()
-    return found
+    return rank_disagreement(teacher, logits)

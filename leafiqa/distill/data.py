@@ -16,6 +16,7 @@ from leafiqa.distill.config import Config, Source
 from leafiqa.distill.degradations import DEGRADATIONS, LEVELS, ladder, null_image
 from leafiqa.distill.folds import fold_names
 from leafiqa.errors import EvidenceError, ImageError
+from leafiqa.evaluate.table import find_column
 from leafiqa.evidence.files import Evidence, read_evidence
 from leafiqa.evidence.reliability import preferences, targets
 from leafiqa.evidence.stale import drop_stale
@@ -70,14 +71,15 @@ def train_names(source: Source) -> set[str] | None:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EvidenceError(f"source {source.name!r}: cannot read table {source.table}: {error}") from error
-    columns = {name.strip().lower(): name for name in rows[0] if name} if rows else {}
-    if not {"image", "split"} <= set(columns):
+    columns = [name for name in rows[0] if name] if rows else []
+    image, split = find_column(columns, ("image",)), find_column(columns, ("split",))
+    if image is None or split is None:
         raise EvidenceError(
             f"source {source.name!r}: table {source.table} must have rows with columns image and split, "
-            f"it has {list(columns.values()) or 'no rows'}"
+            f"it has {columns or 'no rows'}"
         )
-    cells = [((row[columns["image"]] or "").strip(), (row[columns["split"]] or "").strip()) for row in rows]
-    return {source.table_prefix + image for image, split in cells if image and split == "train"}
+    cells = [((row[image] or "").strip(), (row[split] or "").strip()) for row in rows]
+    return {source.table_prefix + name for name, part in cells if name and part == "train"}
 
 
 def square(pixels: np.ndarray, side: int) -> Tensor:

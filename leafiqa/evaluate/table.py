@@ -62,12 +62,12 @@ def pick_column(columns: list[str], wanted: str | None, known: tuple[str, ...], 
         if wanted in columns:
             return wanted
         raise InputError(f"{where} has no column {wanted!r}; it has {columns}")
-    if (found := _find(columns, known)) is not None:
+    if (found := find_column(columns, known)) is not None:
         return found
     raise InputError(f"{where} has no {what} column (one of {', '.join(known)}); it has {columns}; name the one meant")
 
 
-def _find(columns: list[str], known: tuple[str, ...]) -> str | None:
+def find_column(columns: list[str], known: tuple[str, ...]) -> str | None:
     """Return the first known column, whatever its capitals and the blanks around it; None if there is none."""
     lower = {column.strip().lower(): column for column in reversed(columns)}
     return next((lower[name] for name in known if name in lower), None)
@@ -116,8 +116,8 @@ def read_mos(
         records = [record for record in records if record[split_column] == split]
         if not records:
             raise InputError(f"{table} has no row of split {split!r}; its splits are {found}")
-    spread_column = _find(columns, _SPREAD_COLUMNS)
-    group_column = _find(columns, ("group",))
+    spread_column = find_column(columns, _SPREAD_COLUMNS)
+    group_column = find_column(columns, ("group",))
     seen: dict[str, list[tuple[float, float | None, str | None]]] = defaultdict(list)
     for number, record in enumerate(records, 1):
         name = (record[image_column] or "").strip()
