@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from leafiqa.distill.config import Config, read_config
-from leafiqa.distill.crossfit import crossfit
-from leafiqa.distill.export import export
-from leafiqa.distill.processes import connect
-from leafiqa.distill.train import train
+from leafiqa.distill.distill import distill
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "both": {},
@@ -38,9 +35,7 @@ def run(config: Config) -> None:
     if (config.output / f"{name}.safetensors").exists():
         return
     print(name, flush=True)
-    processes, quiet = connect(config.device), lambda step, total: None
-    train(crossfit(config, processes, print, quiet) if config.crossfit else config, processes, print, quiet)
-    export(config, config.output / f"epoch{config.epochs}.pt", config.output)
+    distill(config)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from leafiqa.calibrate.tune import Material
 from leafiqa.evaluate.agreement import Agreement
 from leafiqa.evaluate.agreement import agreement as measure
 from leafiqa.evaluate.table import MosTable, read_mos
-from leafiqa.evidence.files import read_evidence
+from leafiqa.evidence.files import cite, read_evidence
 from leafiqa.evidence.reliability import targets
 from leafiqa.metric import Metric
 from leafiqa.model.student import Student
@@ -66,7 +66,7 @@ def material(metric: Metric, table: MosTable, dataset: str, share: float, extra:
         label_weights([row.spread for row in rows]),
         np.array([row.group or row.image for row in rows]),
     )
-    known = targets(read_evidence([TEACHER / f"{dataset}.jsonl", TEACHER / f"{dataset}-repeat.jsonl", *extra]))
+    known = targets(read_evidence([*_evidence(dataset), *extra]))
     said = {row.path.resolve(): known[f"{dataset}/{row.image}"].score for row in table.rows}
     judged, _ = gather(metric, said, paths)
     return Material(metric.student, labels, look_at(metric, paths), judged, ("scale", "head"), seed=0)
@@ -98,32 +98,29 @@ def main() -> None:
             score_range=RANGES[dataset],
             choice=Choice("full"),
             labels=len(given.labels),
-            expected=_on_val(metric, student, dataset),
+            expected=_on_val(metric, student.half().float().eval(), dataset),  # it is stored in half precision
             expected_by=f"measured on {title} `val`, which was not trained on",
             problems=[],
             judged=len(given.judged.images) if given.judged else 0,
             runs=arguments.runs,
         )
         data = f"{round(100 * share)} % of the train part of {title}, drawn at random by group"
-        limits = [limit for limit in metric.card.limitations if not limit.startswith("Its scale is the teacher's")]
         backbone = BACKBONES[metric.metric_name.split(".")[0]]
-        base = replace(
-            metric.card,
+        card = save_calibrated(
+            calibration,
+            replace(metric.card, limitations=[*metric.card.limitations, LIMITS[dataset]]),
+            name,
+            arguments.folder,
+            data=data,
+            evidence=cite([*_evidence(dataset), *more]) + ", by the teacher",
+            unit=unit,
             description=f"{backbone} for {KINDS[dataset]}, on the scale of people",
-            limitations=[*limits, LIMITS[dataset]],
         )
-        file = arguments.folder / f"{name}.safetensors"
-        save_calibrated(calibration, base, name, arguments.folder, data=data, unit=unit)
-        # What is stored is in half precision: measured is what was written.
-        found = _of_file(file, dataset)
-        card = save_calibrated(replace(calibration, expected=found), base, name, arguments.folder, data=data, unit=unit)
-        print(name, card.short_hash, calibration.labels, found, flush=True)
+        print(name, card.short_hash, calibration.labels, calibration.expected, flush=True)
 
 
-def _of_file(file: Path, dataset: str) -> Agreement:
-    rows = read_mos(DATA / dataset / "mos.csv", split="val").rows
-    scores = leafiqa.create_metric(weights=file)(row.path for row in rows).cpu().double().numpy()
-    return measure(scores, np.array([row.mos for row in rows]), seed=0)
+def _evidence(dataset: str) -> list[Path]:
+    return [TEACHER / f"{dataset}.jsonl", TEACHER / f"{dataset}-repeat.jsonl"]
 
 
 def _on_val(metric: Metric, student: Student, dataset: str) -> Agreement:

@@ -63,6 +63,10 @@ def measure(dataset: str) -> dict:
     said = preferences(evidence)
     ranked = np.array([mos[p.first] - mos[p.second] for p in said])
     agrees = (np.sign([p.preference - 0.5 for p in said]) == np.sign(ranked)).astype(float)
+    # Rankings against the scores given in the same view, in the direction of the ranking.
+    within = {(point.view, point.image): point.score for points in evidence.points.values() for point in points}
+    both = [p for p in evidence.pairs if (p.view, p.first) in within and (p.view, p.second) in within]
+    steps = [within[p.view, p.first] - within[p.view, p.second] for p in both]
     return {
         "dataset": dataset,
         "n": len(names),
@@ -79,6 +83,9 @@ def measure(dataset: str) -> dict:
         "near_decision_accuracy_by_stated_confidence": by_decile(trust[near], right[near]),
         "decision_accuracy_by_confidence_and_decisiveness": by_decile(trust * decisive, right),
         "ranked_pairs": len(said),
+        "ranked_pairs_with_scores": len(steps),
+        "ranked_pairs_against_scores": sum(step < 0 for step in steps),
+        "ranked_pairs_of_equal_scores": sum(step == 0 for step in steps),
         "ranked_pair_accuracy_by_reliability": by_decile(np.array([p.reliability for p in said]), agrees),
     }
 

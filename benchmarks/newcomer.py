@@ -59,6 +59,9 @@ def prepare(folder: Path) -> None:
         shutil.copy(row.path, folder / "photos")
     records = [json.loads(line) for line in (TEACHER / "biq2021.jsonl").read_text().splitlines()]
     known = [{**r, "image": names[r["image"]]} for r in records if r.get("image") in names]
+    for ranking in (r for r in records if r["kind"] == "ranking"):
+        if len(ranked := [names[name] for name in ranking["images"] if name in names]) > 1:
+            known.append({**ranking, "images": ranked})
     (folder / "evidence.jsonl").write_text("".join(json.dumps(record) + "\n" for record in known))
     with (folder / "ratings.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("image", "mos"), *((row.path.name, row.mos) for row in chosen[:LABELS])])
@@ -86,7 +89,8 @@ def main() -> None:
         metric = leafiqa.create_metric(weights=arguments.folder / f"mine/leaf_lite0.{STUDENTS[step]}.safetensors")
         scores = metric(row.path for row in val).cpu().numpy()
         srcc = round(spearman(scores, np.array([row.mos for row in val])), 4)
-        results.append({"step": step, "command": command, "minutes": round(minutes, 1), "val_srcc": srcc})
+        rung = metric.card.training.get("calibration", {}).get("rung")
+        results.append({"step": step, "command": command, "minutes": round(minutes, 1), "rung": rung, "val_srcc": srcc})
         print(results[-1], flush=True)
     total = round(sum(result["minutes"] for result in results), 1)
     summary = {"images": IMAGES, "labels": LABELS, "cores": os.cpu_count(), "minutes": total, "steps": results}

@@ -15,13 +15,13 @@ from scipy.special import expit
 import leafiqa
 from leafiqa.calibrate.calibrate import calibrate, check_labels, label_weights, pick_range
 from leafiqa.calibrate.choose import Choice, Labels, choose, expected, folds, held_out
-from leafiqa.calibrate.copies import join_copies
 from leafiqa.calibrate.fit import Fit, fit_head, fit_scale, span
 from leafiqa.calibrate.fold_in import fold_in
 from leafiqa.calibrate.full import fine_tune, look_at, predict
 from leafiqa.cli.main import cli
 from leafiqa.errors import CalibrationError
 from leafiqa.evaluate.agreement import spearman
+from leafiqa.evaluate.copies import join_copies
 from leafiqa.evaluate.table import Labelled, MosTable, read_mos
 from leafiqa.model.student import Student
 from tests.conftest import make_picture
@@ -229,7 +229,12 @@ def test_a_calibrated_student_is_one_small_file_on_the_human_scale(labelled, tmp
     card = json.loads(out.with_name(out.name + ".json").read_text())
     assert card["training"]["calibration"]["labels"] == 30 and card["accuracy"] == []
     assert card["training"]["calibration"]["expected"]["srcc"] > 0.8
-    assert card["training"]["calibration"]["from"].endswith(metric.card.short_hash)
+    assert card["training"]["initial_training"]["student"].endswith(metric.card.short_hash)
+    assert card["training"]["data"] == "30 images with human scores (mos.csv)"
+    assert card["description"].startswith("leaf_lite0.general on a human scale; calibrated on 30 human scores")
+    # Of what it began at only what still holds: no human score was read then, and the scale was the teacher's.
+    assert "0 human scores" in card["training"]["initial_training"]["label_budget"]
+    assert card["limitations"] == metric.card.limitations[:-1] and "teacher" in metric.card.limitations[-1]
     assert out.with_name(out.name + ".safetensors").stat().st_size < 8e6
 
 
@@ -254,9 +259,7 @@ def test_unreadable_images_are_left_out_and_reported(labelled, metric, tmp_path)
     copy = tmp_path / "copy.png"
     copy.write_bytes((labelled / "3.png").read_bytes())
     result = calibrate(metric, MosTable([*rows, Labelled("copy.png", copy, 4.0)]))
-    assert result.labels == 13 and result.problems == [
-        "3.png, copy.png: the same file: kept on one side of each split of the cross-validation"
-    ]
+    assert result.labels == 13 and result.problems == ["3.png, copy.png: the same file: taken as one group"]
 
 
 def test_refusals_say_why_labels_are_missing_and_what_groups_are_for(labelled, metric):

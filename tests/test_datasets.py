@@ -119,6 +119,44 @@ def test_layout_is_recognised_and_joined(name, tmp_path):
     assert table.problems == []
 
 
+def test_koniq_as_the_images_come(tmp_path):
+    """The file that comes with the images: its MOS is on 1 to 5, the other one's on 1 to 100; no official split."""
+    touch(tmp_path / "1024x768", "1.jpg", "2.jpg")
+    write_csv(
+        tmp_path / "koniq10k_scores_and_distributions.csv",
+        ["image_name", "c1", "c2", "c3", "c4", "c5", "c_total", "MOS", "SD", "MOS_zscore"],
+        ["1.jpg", 0, 0, 25, 73, 7, 105, 3.83, 0.53, 76.14],
+        ["2.jpg", 0, 2, 25, 73, 0, 100, 2.0, 0.6, 33.2],
+    )
+    table = read_labels(tmp_path)
+    assert [row.mos for row in table.rows] == [76.14, 33.2] and table.scale == (1, 100)
+    assert table.rows[1].spread == pytest.approx(0.06)
+    with pytest.raises(InputError, match="none is of split 'test'; is the authors' file of the split there"):
+        read_labels(tmp_path, split="test")
+    koniq(tmp_path)  # with the official split beside it, that file is read
+    assert [row.mos for row in read_dataset(tmp_path, split="train").rows] == [67.4]
+
+
+def test_images_of_other_splits_are_known_without_a_score(tmp_path):
+    """Scores of a test part may be kept back: blank, or without a column; it must not be learned from all the same."""
+    aigiqa20k(tmp_path)
+    write_csv(tmp_path / "info_val.csv", ["name", "prompt", "mos"], ["b.png", "x", ""])
+    write_csv(tmp_path / "info_test.csv", ["name", "prompt"], ["c.png", "x"])
+    table = read_dataset(tmp_path, split="train")
+    assert [row.image for row in table.rows] == ["a.png"]
+    assert table.elsewhere == {tmp_path / "val" / "b.png", tmp_path / "test" / "c.png"}
+
+
+def test_rows_that_repeat_and_folders_in_capitals(tmp_path):
+    agiqa3k(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "Images")
+    with (tmp_path / "data.csv").open("a") as file:
+        file.write("xl2.2_normal_299.jpg,again,,,,1.0,0.4,1,1\n")
+    table = read_labels(tmp_path)
+    assert [row.mos for row in table.rows] == [0.97, 3.5]
+    assert table.problems == ["xl2.2_normal_299.jpg: stands several times: the first is used"]
+
+
 def test_every_known_data_set_is_tested():
     assert set(MADE) == set(DATASETS)
 

@@ -20,8 +20,10 @@ import leafiqa
 from leafiqa.distill.average import average_states
 from leafiqa.distill.check import check_evidence
 from leafiqa.distill.config import read_config
+from leafiqa.distill.curves import plot_curves
 from leafiqa.distill.data import load
 from leafiqa.distill.degradations import DEGRADATIONS, ladder, null_image
+from leafiqa.distill.distill import distill
 from leafiqa.distill.export import export
 from leafiqa.distill.folding import fold_batch_norm
 from leafiqa.distill.initial import architecture, begin, gate_is_new
@@ -60,6 +62,10 @@ def test_fidelity_loss_closed_form():
     assert agree.item() == pytest.approx(0, abs=1e-6)
     mirrored = fidelity_loss(-gap, torch.tensor([0.3, 0.9]), weights)
     assert fidelity_loss(gap, torch.tensor([0.7, 0.1]), weights).item() == pytest.approx(mirrored.item(), abs=1e-6)
+    # Beside a usual weight of 0.5, pairs of weight 0.1 count a fifth; by themselves they count fully.
+    little = torch.full((2,), 0.1)
+    whole = fidelity_loss(gap, torch.tensor([0.7, 0.1]), little)
+    assert fidelity_loss(gap, torch.tensor([0.7, 0.1]), little, 0.1, 0.5).item() == pytest.approx(whole.item() / 5)
     difference = torch.zeros(1, requires_grad=True)
     fidelity_loss(difference, torch.tensor([0.9]), one).backward()
     assert difference.grad < 0  # a larger difference is wanted
@@ -342,7 +348,10 @@ def test_doubtful_evidence_is_used_and_counted(small_run):
     ]
     rewrite(small_run, [*contradictory(), point(0, 0.2), point(1, 0.9)])
     said = check_evidence(load(config), config)
-    assert said[0] == "6 of 6 compared pairs are undecided, contradicted or not believed: no lesson in them"
+    assert said[0] == (
+        "6 of 6 compared pairs are undecided, contradicted or not believed (reliability below 0.05): hardly a lesson "
+        "in them"
+    )
     assert check_evidence(load(config), replace(config, reliability_power=0.0)) == said[1:]
     rewrite(small_run, [point(f"no/{i}", i / 10) for i in range(6)])
     with pytest.raises(EvidenceError, match="none on the images asked for; do the names read alike"):
@@ -361,7 +370,14 @@ def test_a_run_does_not_go_on_with_other_evidence(small_run):
     with pytest.raises(EvidenceError, match="is of a run on other evidence or images"):
         quietly(config)
     evidence.write_text(before)
-    (small_run.parent / "images" / "3.png").unlink()
+    picture = small_run.parent / "images" / "3.png"
+    kept = picture.read_bytes()
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(picture)  # other pixels under the same name, no sha256 recorded
+    with pytest.raises(EvidenceError, match="is of a run on other evidence or images"):
+        quietly(config)
+    picture.write_bytes(kept)
+    quietly(config)
+    picture.unlink()
     with pytest.raises(EvidenceError, match="is of a run on other evidence or images"):
         quietly(config)
 
@@ -379,6 +395,60 @@ def test_an_epoch_is_a_pass_over_all_evidence_and_a_short_run_warms_up(small_run
     assert sorted(i for part in shown for i in part) == list(range(6)) and max(map(len, shown)) == 1
     run = Run(replace(config, pairs=0), load(replace(config, pairs=0)), connect("cpu"))
     assert run.steps_per_epoch == 1 and len(run.batch()[0]) == config.batch
+
+
+def test_pairs_that_are_hardly_believed_hardly_count_beside_scores(small_run):
+    """A teacher that prefers the first image shown, nearly always: its pairs pull as little as they are believed."""
+    biased = [compared(a, b, 0.94 + 0.001 * (a < b)) for a in range(6) for b in range(6) if a != b]
+    rewrite(small_run, [*(point(i, i / 10, 0.5) for i in range(6)), *biased])
+    config = replace(read_config(small_run), pairs=4)
+    run = Run(config, load(config), connect("cpu"))
+    assert run.most_trust == pytest.approx(0.5) and run.point_share == 1
+    alone = fidelity_loss(torch.tensor([-0.4]), torch.tensor([0.9]), torch.ones(1)).item()
+    assert run.losses()["compared"].item() < 0.01 * alone
+    # Without scores they are all there is, and count fully; where pairs are trusted more, scores count less.
+    rewrite(small_run, [compared(a, b, 0.8 + 0.1 * (a < b)) for a in range(6) for b in range(6) if a != b])
+    few = Run(config, load(config), connect("cpu"))
+    assert few.most_trust == pytest.approx(float(few.pair_trust.mean()))
+    rewrite(small_run, [point(0, 0.1, 0.1), point(1, 0.9, 0.1), compared(0, 1, 0.01), compared(1, 0, 0.99)])
+    run = Run(config, load(config), connect("cpu"))
+    assert run.most_trust > 0.9 and run.point_share == pytest.approx(0.1 / run.most_trust)
+
+
+def test_curves_have_a_column_for_each_loss_from_the_beginning(small_run):
+    """Few scores beside many comparisons: their loss comes later than the others."""
+    pairs = [compared(a, b, 0.8) for a in range(6) for b in range(a + 1, 6)] * 3
+    rewrite(small_run, [point(0, 0.1), point(1, 0.9), *pairs])
+    config = replace(read_config(small_run), pairs=1, epochs=2)
+    quietly(config)
+    with (config.output / "losses.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["step", "point", "pair", "compared", "ladder", "null"]
+    assert all(None not in row and None not in row.values() for row in rows)
+    assert plot_curves(config.output / "losses.csv", config.output / "losses.png")
+
+
+def test_in_python_as_on_the_command_line(small_run, tmp_path):
+    """One call from a config made in Python to a student with its card; who judged stands on it."""
+    records = [{**point(i, i / 10), "teacher": "a-model", **({"rater": f"r{i}"} if i < 3 else {})} for i in range(6)]
+    rewrite(small_run, records)
+    config = replace(read_config(small_run), epochs=1, card={})
+    lines = []
+    card = distill(config, log=lines.append)
+    assert card.name == f"leaf_{config.backbone}.{config.output.name}" and "6 images" in lines[0]
+    assert leafiqa.create_metric(weights=config.output / f"{card.name}.safetensors").card == card
+    assert card.teacher == {"judged_by": {"a-model": 6}}
+    assert card.training["label_budget"] == "ratings by 3 people are among the evidence"
+    assert re.fullmatch(
+        r"test: 6 images with scores, 0 comparisons, of evidence.jsonl \(sha256 [0-9a-f]{12}, 6 by a-model\)",
+        card.training["data"],
+    )
+    with pytest.raises(EvidenceError, match=r"\[card\] has unknown fields \['licenses'\]"):
+        replace(config, card={"licenses": {}})
+    with pytest.raises(EvidenceError, match=r"limitations in \[card\] must be a list, got 'none'"):
+        replace(config, card={"limitations": "none"})
+    with pytest.raises(EvidenceError, match="backbone 'resnet17' is no timm network"):
+        distill(replace(config, backbone="resnet17", initial="timm", output=tmp_path / "none"))
 
 
 def test_points_of_a_source_weigh_what_its_config_says(small_run):
@@ -417,6 +487,7 @@ def test_a_card_tells_what_its_beginning_has_seen(small_run, tmp_path):
     )
     assert card.training["initial_training"]["student"] == f"{begun.name} {begun.short_hash}"
     assert card.training["initial_training"]["calibration"]["labels"] == 260
+    assert card.training["initial_training"]["teacher"] == begun.teacher and card.teacher == {}
 
 
 def test_a_student_of_leafiqa_can_be_the_start(small_run):

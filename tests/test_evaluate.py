@@ -11,7 +11,7 @@ from scipy.stats import kendalltau, pearsonr, spearmanr
 from leafiqa.cli.main import cli
 from leafiqa.errors import InputError
 from leafiqa.evaluate.agreement import agreement, fit_logistic, logistic, pearson, spearman, srcc_difference
-from leafiqa.evaluate.compare import compare
+from leafiqa.evaluate.compare import compare, write_measures
 from leafiqa.evaluate.table import Labelled, MosTable, read_mos
 from tests.conftest import make_picture
 
@@ -34,6 +34,23 @@ def test_correlations_are_scipys(noisy):
     assert measured.rmse == pytest.approx(np.sqrt(np.mean((rounded - mos) ** 2)), abs=1e-12)
     low, high = measured.srcc_interval
     assert low < measured.srcc < high and 0.02 < high - low < 0.2
+
+
+def test_intervals_draw_whole_groups(noisy):
+    """Every image fifty times over: as many images, no more knowledge."""
+    good, other, mos = (np.repeat(values[:20], 50) for values in noisy)
+    groups = np.repeat(np.arange(20), 50).astype(str).tolist()
+    few = agreement(noisy[0][:20], noisy[2][:20], draws=400)
+    alone, grouped = agreement(good, mos, draws=400), agreement(good, mos, draws=400, groups=groups)
+    for name in ("srcc_interval", "plcc_interval", "krcc_interval", "rmse_interval"):
+        width, narrow, wide = (np.ptp(getattr(found, name)) for found in (few, alone, grouped))
+        assert narrow < 0.4 * width and wide == pytest.approx(width, rel=0.3)
+        low, high = getattr(grouped, name)
+        assert low < getattr(grouped, name.removesuffix("_interval")) < high
+    paired = [srcc_difference(good, other, mos, draws=400, groups=of) for of in (None, groups)]
+    assert paired[0]["high"] - paired[0]["low"] < 0.4 * (paired[1]["high"] - paired[1]["low"])
+    # Groups of one image each are no groups.
+    assert agreement(good, mos, draws=100) == agreement(good, mos, draws=100, groups=[str(i) for i in range(1000)])
 
 
 def test_interval_covers_about_as_often_as_it_says():
@@ -156,6 +173,34 @@ def test_compare_uses_the_images_that_all_metrics_score(tmp_path):
     assert result.agreement["up"].srcc == 1 and result.agreement["down"].srcc == -1
     assert result.differences[0]["difference"] == 2
     assert json.loads(json.dumps(result.to_dict()))["metrics"]["up"]["n"] == 11
+
+
+def test_parts_groups_and_copies(folder, tmp_path):
+    """Broken down by any column; copies of one file are drawn together and told; parts that are too small are told."""
+    lines = ["image,mos,group,generator"]
+    for i in range(24):
+        name = f"p{i}.png"
+        (folder / name).write_bytes((folder / "0.png").read_bytes() if i < 2 else bytes([i]) * 9)
+        lines.append(f"{name},{i},,{'gan' if i < 10 else 'diffusion' if i < 20 else 'other'}")
+    (folder / "parts.csv").write_text("\n".join(lines))
+    table = read_mos(folder / "parts.csv", part_column="generator")
+    result = compare(
+        table, {"up": lambda paths: [float(p.stem[1:]) for p in paths]}, draws=100, by=lambda row: row.part
+    )
+    assert {part: by["up"].n for part, by in result.parts.items()} == {"diffusion": 10, "gan": 10}
+    assert result.problems == [
+        "p0.png, p1.png: the same file: taken as one group",
+        "1 part(s) of fewer than 10 images are not shown by themselves",
+    ]
+    assert result.over == "groups of images" and "over groups of images" in result.to_dict()["interval"]
+    write_measures(result, tmp_path / "m.csv")
+    rows = list(csv.DictReader((tmp_path / "m.csv").open()))
+    assert [(row["part"], row["metric"], row["n"]) for row in rows] == [
+        ("", "up", "24"), ("diffusion", "up", "10"), ("gan", "up", "10")
+    ]  # fmt: skip
+    assert all(float(row["srcc"]) == 1 and float(row["krcc_low"]) == 1 and float(row["rmse"]) == 0 for row in rows)
+    with pytest.raises(InputError, match="no column 'model'"):
+        read_mos(folder / "parts.csv", part_column="model")
 
 
 def test_command(folder, tmp_path):

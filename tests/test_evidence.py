@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from leafiqa.cli.main import cli
 from leafiqa.errors import EvidenceError
 from leafiqa.evidence.files import append_evidence, read_evidence
+from leafiqa.evidence.present import fit_to_folder
 from leafiqa.evidence.records import LEVELS, RANK_STEP, Pair, Point, parse
 from leafiqa.evidence.reliability import of_point, order_consistency, preferences, target, targets, view_agreement
 from leafiqa.evidence.scores import read_scores
-from leafiqa.evidence.stale import drop_stale
 from leafiqa.evidence.summary import summarise
 
 
@@ -211,7 +211,7 @@ def test_judgments_of_replaced_files_are_left_out_one_by_one(tmp_path):
         pair("b", "c", 0.9, sha256=[now["b"], "before"]),
         {"kind": "ranking", "images": ["a", "b", "c"], "sha256": [now["a"], now["b"], "before"]},
     ]
-    left, said = drop_stale(read_evidence([write(tmp_path / "e.jsonl", records)]), tmp_path)
+    left, said = fit_to_folder(read_evidence([write(tmp_path / "e.jsonl", records)]), tmp_path)
     assert {name: [p.score for p in points] for name, points in left.points.items()} == {
         "a": [0.9],
         "b": [0.5],
@@ -221,6 +221,59 @@ def test_judgments_of_replaced_files_are_left_out_one_by_one(tmp_path):
     assert [line.split(":")[0] for line in said] == ["a", "c"] and "3 judgment(s)" in said[1]
 
 
+def test_files_that_were_moved_are_found_by_their_content(tmp_path):
+    images = tmp_path / "photos"
+    (images / "2024").mkdir(parents=True)
+    for name in ("2024/a.jpg", "b.jpg", "c.jpg"):
+        (images / name).write_bytes(name[-5:].encode())
+    a, b = (hashlib.sha256(name.encode()).hexdigest() for name in ("a.jpg", "b.jpg"))
+    records = [
+        point("a.jpg", 10, sha256=a),
+        point("a.jpg", 99, sha256="of the file that was there before"),
+        point("a.jpg", 20),
+        pair("a.jpg", "b.jpg", 0.2, sha256=[a, b]),
+        point("lost.jpg", 50, sha256="nowhere"),
+        pair("old_b.jpg", "b.jpg", 0.5, sha256=[b, b]),  # the same picture under two names
+    ]
+    file = write(tmp_path / "e.jsonl", records)
+    left, said = fit_to_folder(read_evidence([file]), images)
+    assert {name: [p.score for p in points] for name, points in left.points.items()} == {
+        "2024/a.jpg": [0.1, 0.2],
+        "lost.jpg": [0.5],
+    }
+    assert [(p.first, p.second) for p in left.pairs] == [("2024/a.jpg", "b.jpg")]
+    assert said == [
+        "a.jpg: is not the file that was judged, its sha256 differs: 1 judgment(s) left out",
+        "2 judged file(s) were moved and found by their content, such as a.jpg -> 2024/a.jpg",
+    ]
+    assert set(read_scores([file], images)[0]) == {images / "2024" / "a.jpg", images / "lost.jpg"}
+    outcome = CliRunner().invoke(cli, ["evidence", str(file), "--images", str(images), "--json"])
+    found = json.loads(outcome.stdout)
+    assert (found["images_in_folder"], found["scored_there"], found["compared_there"], found["missing"]) == (3, 1, 2, 1)
+    assert "2 judged file(s) were moved" in outcome.stderr
+
+
+def test_a_ranking_is_compared_with_the_scores_of_its_own_view(tmp_path):
+    """In v the teacher scored and ranked a above b; elsewhere it scored a far lower. Views are a file's own."""
+    records = [
+        point("a", 90, view="v"),
+        point("b", 60, view="v"),
+        {"kind": "ranking", "images": ["a", "b"]} | {"view": "v"},
+    ]
+    one = write(tmp_path / "one.jsonl", records)
+    two = write(
+        tmp_path / "two.jsonl", [point("a", 10, view="v"), {"kind": "ranking", "images": ["b", "a"], "view": "v"}]
+    )
+    agreement = view_agreement(read_evidence([one, two]))
+    assert sorted(agreement.values()) == [1.0, 1.0] and len(agreement) == 2
+
+
+def test_who_judged(tmp_path):
+    records = [point("a", 10, teacher="m", rater="r1"), point("b", 10, teacher="m"), point("c", 10, teacher="n")]
+    evidence = read_evidence([write(tmp_path / "e.jsonl", records)], keep={"a", "b"})
+    assert evidence.teachers == {"m": 2} and evidence.raters == {"r1"}
+
+
 def test_scores_by_file(tmp_path):
     records = [point("a", 10), point("b", 90, confidence=0.0), pair("a", "b", 0.9)]
     file = write(tmp_path / "e.jsonl", records)
@@ -228,6 +281,7 @@ def test_scores_by_file(tmp_path):
         more.write('{"kind": "bad"}\n{"torn')
     scores, said = read_scores([file], tmp_path)
     assert scores == {(tmp_path / "a").resolve(): 0.1}
-    assert len(said) == 3 and "e.jsonl:4: unknown kind" in said[0] and "cut off" in said[1] and "1 scores" in said[2]
+    assert len(said) == 4 and "e.jsonl:4: unknown kind" in said[0] and "cut off" in said[1] and "1 scores" in said[2]
+    assert said[3] == "1 comparisons (rankings counted pair by pair) are left out: only scores count here"
     with pytest.raises(EvidenceError, match="1 comparisons: only point-wise judgments count"):
         read_scores([write(file, records[2:])], tmp_path)

@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,14 @@ def test_gather_tells_rated_images_from_the_others(folder, metric, monkeypatch, 
     )
 
 
+def test_labels_with_evidence_in_few_groups_are_refused_with_the_reason():
+    labels, judged, _ = planted()
+    only = np.full(30, np.nan)
+    only[:3] = judged.of_labelled[:3]
+    with pytest.raises(CalibrationError, match=r"of few groups: without some of these, 3 are left, and 5 are needed"):
+        lend(labels, replace(judged, of_labelled=only), ("scale",), seed=0)
+
+
 def test_tuning_learns_from_the_lent_scores(folder, metric, monkeypatch):
     """What fine-tuning is handed: labels at full weight, then the judged images at less."""
     handed = {}
@@ -160,7 +169,11 @@ def test_evidence_on_the_command_line(folder, tmp_path, monkeypatch):
     outcome = CliRunner().invoke(cli, arguments)
     assert outcome.exit_code == 0, outcome.output + repr(outcome.exception)
     assert learned[-1] == 40 - 5 and "bad.png" in outcome.output and "rung       full" in outcome.output
-    card = json.loads(Path(f"{out}.json").read_text())["training"]["calibration"]
+    training = json.loads(Path(f"{out}.json").read_text())["training"]
+    assert re.search(
+        r"14 images with .*, 21 images judged by a teacher \(evidence.jsonl \(sha256 \w{12}", training["data"]
+    )
+    card = training["calibration"]
     assert card["labels"] == 14 and card["judged_images"] == 21
     assert leafiqa.create_metric(weights=f"{out}.safetensors", device="cpu").score_range == (1.0, 5.0)
     # Names that do not join: refused, with what to look at.

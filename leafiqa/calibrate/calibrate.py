@@ -13,7 +13,6 @@ from scipy.stats import spearmanr
 
 import leafiqa
 from leafiqa.calibrate.choose import HEAD_LEAST, Choice, Labels, choose, expected
-from leafiqa.calibrate.copies import join_copies
 from leafiqa.calibrate.features import see
 from leafiqa.calibrate.fit import Array
 from leafiqa.calibrate.fold_in import fold_in
@@ -22,6 +21,7 @@ from leafiqa.calibrate.judged import Judged, gather
 from leafiqa.calibrate.tune import Material, try_full
 from leafiqa.errors import CalibrationError
 from leafiqa.evaluate.agreement import Agreement, agreement
+from leafiqa.evaluate.copies import join_copies
 from leafiqa.evaluate.table import MosTable
 from leafiqa.metric import Metric
 from leafiqa.model.card import Card
@@ -29,6 +29,8 @@ from leafiqa.model.checkpoint import save_student
 from leafiqa.model.student import Student
 
 LEAST_LABELS = 10
+# How a limitation begins that calibration does away with.
+TEACHERS_SCALE = "Its scale is the teacher's"
 RUNGS = ("scale", "head")
 # Of fewer groups none can be held out twice over, as choosing and measuring take.
 _LEAST_GROUPS = 3
@@ -207,7 +209,7 @@ def calibrate(
         score_range=(low, high),
         choice=choice,
         labels=len(kept),
-        expected=agreement(low + (high - low) * predicted, mos, seed=seed),
+        expected=agreement(low + (high - low) * predicted, mos, seed=seed, groups=groups.tolist()),
         expected_by=by,
         problems=problems,
         judged=len(judged.images) if judged is not None and choice.rung == "full" else 0,
@@ -216,7 +218,15 @@ def calibrate(
 
 
 def save_calibrated(
-    calibration: Calibration, base: Card, name: str, folder: Path, *, data: str, unit: str | None = None
+    calibration: Calibration,
+    base: Card,
+    name: str,
+    folder: Path,
+    *,
+    data: str,
+    evidence: str = "",
+    unit: str | None = None,
+    description: str | None = None,
 ) -> Card:
     """Write a calibrated student and its card.
 
@@ -226,32 +236,34 @@ def save_calibrated(
         name: name of the new student, `arch.tag`.
         folder: where to write `name.safetensors` and `name.json`.
         data: what the labels were, for the card.
+        evidence: what the evidence was, for the card, if there was any.
         unit: what one unit of the scale means, for the card.
+        description: what the student is, for the card; None means the base's name, on a human scale.
     """
     fields: dict[str, Any] = {key: getattr(base, key) for key in base.__dataclass_fields__ if key != "sha256"}
     low, high = calibration.score_range
     measured = asdict(calibration.expected)
+    labels = f"{calibration.labels} human scores ({data})"
     training = {
-        **base.training,
-        "label_budget": f"{calibration.labels} human scores ({data})",
+        "data": f"{calibration.labels} images with human scores ({data})"
+        + (f", {calibration.judged} images judged by a teacher ({evidence})" if calibration.judged else ""),
+        "label_budget": labels,
         "calibration": {
-            "from": f"{base.name} {base.short_hash}",
             "rung": calibration.choice.rung,
             **({"ridge": calibration.choice.ridge} if calibration.choice.ridge is not None else {}),
             "labels": calibration.labels,
             **({"judged_images": calibration.judged} if calibration.judged else {}),
             **({"averaged_runs": calibration.runs} if calibration.runs > 1 else {}),
-            "data": data,
             "expected": {key: measured[key] for key in ("n", "srcc", "srcc_interval", "plcc", "plcc_interval", "rmse")},
             "expected_by": calibration.expected_by,
         },
+        # What the student that it began at has seen, this one has seen too.
+        "initial_training": {"student": f"{base.name} {base.short_hash}", **base.training},
     }
-    before = base.training.get("label_budget")
-    if before is not None:
-        training["label_budget_before_calibration"] = before
     fields.update(
         name=name,
-        description=f"{base.description}; calibrated on {calibration.labels} human scores ({data})",
+        description=f"{description or f'{base.name} on a human scale'}; calibrated on {labels}",
+        limitations=[text for text in base.limitations if not text.startswith(TEACHERS_SCALE)],
         architecture={**base.architecture, "residual": calibration.student.residual is not None},
         score={"range": [low, high], "unit": unit or f"one unit of the human scale of the labels ({data})"},
         training=training,

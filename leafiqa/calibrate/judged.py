@@ -26,6 +26,8 @@ from leafiqa.model.checkpoint import sha256_of
 
 # Fewer images with both scores than this do not tell how the two scales relate.
 JUDGED_LEAST = 10
+# The same within cross-validation, where some are held out.
+_LEND_LEAST = 5
 # Scores of 0 and 1 have no logit.
 _EDGE = 0.01
 _MOST_SLOPE = 20.0
@@ -110,8 +112,17 @@ def lend(labels: Labels, judged: Judged, rungs: tuple[str, ...], seed: int) -> t
     Returns:
         `(m,)` human scores brought to [0, 1], and what one of them weighs against a label: as much less as their
         variance is larger, a label having that of what the student leaves unexplained.
+
+    Raises:
+        CalibrationError: hardly any of the labelled images has evidence.
     """
     both = np.isfinite(judged.of_labelled)
+    if both.sum() < _LEND_LEAST:
+        raise CalibrationError(
+            f"the labels that also have evidence are of few groups: without some of these, {both.sum()} are left, and "
+            f"{_LEND_LEAST} are needed to tell how the teacher's scale relates to people's. Label images of more "
+            "groups that the teacher judged, or leave the column group out"
+        )
     part = labels.part(both)
     if len(np.unique(part.groups)) < 2:  # nothing to hold out but single images
         part = replace(part, groups=np.arange(len(part)).astype(str))

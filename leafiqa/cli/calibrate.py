@@ -86,6 +86,7 @@ def calibrate(
     from leafiqa.calibrate.calibrate import RUNGS, save_calibrated
     from leafiqa.calibrate.calibrate import calibrate as run
     from leafiqa.evaluate.datasets import read_labels
+    from leafiqa.evidence.files import cite
     from leafiqa.evidence.scores import read_scores
 
     if output.suffix in {".safetensors", ".json"}:
@@ -129,7 +130,8 @@ def calibrate(
         )
     for problem in result.problems:
         click.echo(f"leafiqa: {problem}", err=True)
-    card = save_calibrated(result, metric.card, output.name, output.parent, data=table.name)
+    cited = cite(evidence) if result.judged else ""
+    card = save_calibrated(result, metric.card, output.name, output.parent, data=table.name, evidence=cited)
     measured = result.expected
     low, high = result.score_range
     ridge = f" (ridge {result.choice.ridge:g})" if result.choice.ridge is not None else ""

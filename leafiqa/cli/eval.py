@@ -26,8 +26,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--metric", "names", multiple=True, help="A name, file, folder or hf-hub:...; may be given several times."
 )
 @click.option("--by-group", is_flag=True, help="Also by the column group.")
+@click.option("--by", "part_column", help="Also by this column of the table, such as the generator.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON instead of a table.")
+@click.option("--csv", "measures", type=_FILE, help="Write each metric's measures and intervals as CSV.")
 @click.option("--scores", type=_FILE, help="Write each image's MOS and scores as CSV.")
 @click.option("--plot", type=_FILE, help="Write a scatter plot, PNG; needs matplotlib.")
 @click.option("--draws", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap samples.")
@@ -40,8 +42,10 @@ def evaluate(
     mos_column: str | None,
     split: str | None,
     by_group: bool,
+    part_column: str | None,
     device: str,
     as_json: bool,
+    measures: Path | None,
     scores: Path | None,
     plot: Path | None,
     draws: int,
@@ -49,11 +53,20 @@ def evaluate(
 ) -> None:
     """Compare metrics with human scores: SRCC, PLCC, KRCC, RMSE, with intervals and paired significance."""
     import leafiqa
-    from leafiqa.evaluate.compare import compare, write_scores
+    from leafiqa.evaluate.compare import compare, write_measures, write_scores
     from leafiqa.evaluate.datasets import read_labels
 
+    if by_group and part_column is not None:
+        raise click.UsageError("give --by-group or --by, not both")
     warnings.simplefilter("ignore")
-    labelled = read_labels(table, images=images, image_column=image_column, mos_column=mos_column, split=split)
+    labelled = read_labels(
+        table,
+        images=images,
+        image_column=image_column,
+        mos_column=mos_column,
+        split=split,
+        part_column=part_column,
+    )
     metrics: dict[str, Metric] = {}
     for name in names or ("leaf",):
         metric = leafiqa.create_metric(weights=name, device=device)
@@ -71,12 +84,14 @@ def evaluate(
             {label: _scorer(metric, advance, reasons) for label, metric in metrics.items()},
             draws=draws,
             seed=seed,
-            by_group=by_group,
+            by=(lambda row: row.group) if by_group else (lambda row: row.part) if part_column is not None else None,
         )
     for problem in (*(f"{image}: {why}" for image, why in reasons.items()), *result.problems):
         click.echo(f"leafiqa: {problem}", err=True)
     if scores is not None:
         write_scores(result, scores)
+    if measures is not None:
+        write_measures(result, measures)
     if plot is not None:
         from leafiqa.evaluate.plot import scatter
 
@@ -110,7 +125,7 @@ def _scorer(
 
 
 def _report(result: Comparison) -> str:
-    lines = [f"{len(result.images)} images, 95 % bootstrap intervals over images"]
+    lines = [f"{len(result.images)} images, 95 % bootstrap intervals over {result.over}"]
     width = max(6, *(len(name) for name in result.agreement))
     head = f"{'SRCC':24}{'PLCC':24}{'PLCC mapped*':>12}{'KRCC':>8}{'RMSE':>9}{'RMSE mapped*':>14}"
     lines.append(f"{'metric':{width}}  {head}")
@@ -126,8 +141,8 @@ def _report(result: Comparison) -> str:
         )
 
     lines += [line(name, measured) for name, measured in result.agreement.items()]
-    for group, by_metric in result.groups.items():
-        lines.append(f"\ngroup {group}, n={next(iter(by_metric.values())).n}")
+    for part, by_metric in result.parts.items():
+        lines.append(f"\n{part}, n={next(iter(by_metric.values())).n}")
         lines += [line(name, measured) for name, measured in by_metric.items()]
     if result.differences:
         lines.append("\npaired difference in SRCC")

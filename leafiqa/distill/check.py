@@ -12,6 +12,9 @@ from leafiqa.errors import EvidenceError
 
 # Scores that differ by less than this are the same.
 _SAME = 1e-6
+# Judgments of less reliability than the first are hardly believed, of less than the second not at all.
+_HARDLY = 0.05
+_NOT = 1e-3
 # Fewer images than this leave a student about where it began.
 _FEW_IMAGES = 20
 
@@ -32,14 +35,14 @@ def check_evidence(data: TrainingData, config: Config) -> list[str]:
     scored = data.targets.isfinite()
     trust = data.reliabilities[scored] ** config.reliability_power
     pair_trust = data.pair_reliabilities**config.reliability_power
-    if not (trust > 0).any() and not (pair_trust > 0).any():
+    if not (trust > _NOT).any() and not (pair_trust > _NOT).any():
         raise EvidenceError(
             f"none of the {len(trust)} scores and {len(data.pairs)} compared pairs is believed: they contradict each "
             "other, or their stated confidence is 0. `leafiqa evidence` shows why; reliability_power = 0 believes all"
         )
-    believed = data.targets[scored][trust > 0]
+    believed = data.targets[scored][trust > _NOT]
     level = len(believed) and float(believed.max() - believed.min()) < _SAME
-    if (level or not len(believed)) and not (pair_trust > 0).any():
+    if (level or not len(believed)) and not (pair_trust > _NOT).any():
         raise EvidenceError(
             f"all {len(believed)} scores are {float(believed[0]):.3g} and there are no compared pairs: no image is "
             "judged better than another, so there is no order to learn. Add images of low, middling and high quality"
@@ -48,9 +51,10 @@ def check_evidence(data: TrainingData, config: Config) -> list[str]:
     if level and len(believed) > 1:
         doubts.append(f"all {len(believed)} scores are {float(believed[0]):.3g}: only the compared pairs tell an order")
     for kind, weights in (("scores", trust), ("compared pairs", pair_trust)):
-        if worthless := int((weights == 0).sum()):
+        if worthless := int((weights < _HARDLY).sum()):
             doubts.append(
-                f"{worthless} of {len(weights)} {kind} are undecided, contradicted or not believed: no lesson in them"
+                f"{worthless} of {len(weights)} {kind} are undecided, contradicted or not believed (reliability below "
+                f"{_HARDLY}): hardly a lesson in them"
             )
     if len(data.images) < _FEW_IMAGES:
         doubts.append(f"{len(data.images)} images are few: below {_FEW_IMAGES} the student stays about where it began")

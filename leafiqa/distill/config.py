@@ -15,6 +15,15 @@ else:
     import tomli as tomllib
 
 
+# What a person may say on the card of a student, and in what form.
+CARD_WORDS: dict[str, type] = {
+    "name": str,
+    "description": str,
+    "teacher": dict,
+    "training": dict,
+    "licences": dict,
+    "limitations": list,
+}
 # Fields that do not decide what a run ends with.
 _NOT_OUTCOME = ("output", "card", "device", "passes")
 
@@ -30,8 +39,9 @@ class Source:
         table: optional CSV with columns `image` and `split`, beside which its image paths are relative; only
             images whose split is `train` are used. No other column is read: no human score reaches the student.
         table_prefix: what to put before the table's image names to get the evidence's.
-        point_weight: weight of this source's scores in the point-wise loss; their differences stay in the pair-wise
-            one. Below 1 where a teacher orders images better than it places them on its scale.
+        point_weight: weight of this source's scores in the point-wise loss, beside those of the other sources; their
+            differences stay in the pair-wise one. Below 1 where a teacher orders images better than it places them on
+            its scale.
     """
 
     name: str
@@ -124,6 +134,14 @@ class Config:
     device: str = "auto"
     card: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            EvidenceError: one is of a wrong type or out of range; the message names it.
+        """
+        _check(self)
+
     @property
     def begins_at_student(self) -> bool:
         """Whether training begins at a student of leafiqa, not at weights of a backbone alone."""
@@ -175,12 +193,13 @@ def read_config(path: Path) -> Config:
     for name in ("output", "pristine"):
         if name in raw:
             raw[name] = Path(raw[name])
-    config = Config(**raw)
-    _check(config, str(path))
-    return config
+    try:
+        return Config(**raw)
+    except EvidenceError as error:
+        raise EvidenceError(f"config {path}: {error}") from error
 
 
-def _check(config: Config, where: str) -> None:
+def _check(config: Config) -> None:
     """Refuse values of a wrong type or out of range, before anything long begins."""
     for f in fields(Config):
         value = getattr(config, f.name)
@@ -188,13 +207,18 @@ def _check(config: Config, where: str) -> None:
         if kind is float and type(value) is int:
             object.__setattr__(config, f.name, float(value))
         elif kind in (int, float, bool, str) and type(value) is not kind:
-            raise EvidenceError(f"config {where}: {f.name} must be a {kind.__name__}, got {value!r}")
+            raise EvidenceError(f"{f.name} must be a {kind.__name__}, got {value!r}")
     if not isinstance(config.card, dict):
-        raise EvidenceError(f"config {where}: card must be a table, [card], got {config.card!r}")
+        raise EvidenceError(f"card must be a table, [card], got {config.card!r}")
+    if unknown := set(config.card) - set(CARD_WORDS):
+        raise EvidenceError(f"[card] has unknown fields {sorted(unknown)}; known: {list(CARD_WORDS)}")
+    for name, form in CARD_WORDS.items():
+        if not isinstance(config.card.get(name, form()), form):
+            raise EvidenceError(f"{name} in [card] must be a {form.__name__}, got {config.card[name]!r}")
     if config.pristine is not None and not config.pristine.is_dir():
-        raise EvidenceError(f"config {where}: pristine must be a folder of photographs, {config.pristine} is none")
+        raise EvidenceError(f"pristine must be a folder of photographs, {config.pristine} is none")
     if not config.sources:
-        raise EvidenceError(f"config {where}: there must be at least one [[sources]] entry")
+        raise EvidenceError("there must be at least one [[sources]] entry")
     least = {"area": 32, "look": 32, "crop": 32, "epochs": 1, "batch": 2, "passes": 1, "warmup": 1, "sigma": 1e-3}
     weights = "point_weight pair_weight ladder_weight null_weight reliability_power"
     counts = "crossfit experts pairs ladders freeze pristine_holdout seed"
@@ -202,18 +226,17 @@ def _check(config: Config, where: str) -> None:
         least[name] = 0
     for name, low in least.items():
         if not low <= getattr(config, name) < float("inf"):
-            raise EvidenceError(f"config {where}: {name} must be a number from {low} on, got {getattr(config, name)}")
+            raise EvidenceError(f"{name} must be a number from {low} on, got {getattr(config, name)}")
     for source in config.sources:
         if type(source.point_weight) not in (int, float) or not 0 <= source.point_weight < float("inf"):
             raise EvidenceError(
-                f"config {where}: point_weight of source {source.name!r} must be a number from 0 on, "
-                f"got {source.point_weight!r}"
+                f"point_weight of source {source.name!r} must be a number from 0 on, got {source.point_weight!r}"
             )
     if config.reconcile and not config.begins_at_student:
-        raise EvidenceError(f"config {where}: reconcile needs an initial student, got initial = {config.initial!r}")
+        raise EvidenceError(f"reconcile needs an initial student, got initial = {config.initial!r}")
     if config.crossfit == 1:
-        raise EvidenceError(f"config {where}: crossfit must be 0 or the number of folds, 2 or more, got 1")
+        raise EvidenceError("crossfit must be 0 or the number of folds, 2 or more, got 1")
     if config.crop > config.area:
-        raise EvidenceError(f"config {where}: crop {config.crop} must not exceed area {config.area}")
+        raise EvidenceError(f"crop {config.crop} must not exceed area {config.area}")
     if not 0 <= config.ema < 1:
-        raise EvidenceError(f"config {where}: ema must be from 0 to below 1, got {config.ema}")
+        raise EvidenceError(f"ema must be from 0 to below 1, got {config.ema}")

@@ -24,7 +24,9 @@ def plot_curves(log: Path, picture: Path) -> bool:
     figure = Figure(figsize=(3.2 * len(names), 2.8), dpi=130, layout="constrained")
     steps = [int(row["step"]) for row in rows]
     for panel, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
-        panel.plot(steps, [float(row[name]) for row in rows], color="#2f6f4f", linewidth=1.2)
+        # A loss that not every step has, such as of few scores beside many comparisons, has none yet at first.
+        values = [float(row[name] or "nan") for row in rows]
+        panel.plot(steps, values, color="#2f6f4f", linewidth=1.2)
         panel.set_title(f"{name} loss", fontsize=9)
         panel.set_xlabel("step", fontsize=8)
         panel.set_ylim(bottom=0)

@@ -18,8 +18,8 @@ from leafiqa.distill.folds import fold_names
 from leafiqa.errors import EvidenceError, ImageError
 from leafiqa.evaluate.table import find_column
 from leafiqa.evidence.files import Evidence, read_evidence
+from leafiqa.evidence.present import fit_to_folder
 from leafiqa.evidence.reliability import preferences, targets
-from leafiqa.evidence.stale import drop_stale
 from leafiqa.images.decode import decode
 from leafiqa.model.resize import resize
 
@@ -45,7 +45,7 @@ class TrainingData:
         nulls: `(M, 3, S, S)` uint8, pictures of nothing.
         unreadable: names of images that could not be used, with the reason.
         skipped: lines of evidence that could not be used, with the reason.
-        digest: of the names and judgments: tells whether a checkpoint is of the same evidence.
+        digest: of the names, judgments and pixels: tells whether a checkpoint is of the same evidence and images.
     """
 
     images: Tensor
@@ -98,7 +98,7 @@ def read_source(config: Config, source: Source, left_out: int | None) -> tuple[E
     """Read a source's evidence on its train images, without that on one of the config's folds if so asked.
 
     Returns:
-        The evidence, and a sentence for each image whose file was replaced since it was judged.
+        The evidence, and a sentence for each image whose file was replaced since it was judged, or moved.
 
     Raises:
         EvidenceError: nothing usable is left.
@@ -106,14 +106,14 @@ def read_source(config: Config, source: Source, left_out: int | None) -> tuple[E
     keep = train_names(source)
     evidence = read_evidence(list(source.evidence), keep)
     if left_out is None:
-        return drop_stale(evidence, source.images)
+        return fit_to_folder(evidence, source.images)
     scored = set(targets(evidence))
     if len(scored) < config.crossfit:
         raise EvidenceError(
             f"source {source.name!r} has {len(scored)} images with scores, too few for crossfit = {config.crossfit}"
         )
     keep = evidence.images - fold_names(scored, config.crossfit, config.seed)[left_out]
-    return drop_stale(read_evidence(list(source.evidence), keep), source.images)
+    return fit_to_folder(read_evidence(list(source.evidence), keep), source.images)
 
 
 def load(config: Config, left_out: int | None = None) -> TrainingData:
@@ -203,6 +203,8 @@ def load(config: Config, left_out: int | None = None) -> TrainingData:
     ladders = [one for one in made if not isinstance(one, str)]
     unreadable += sorted({one for one in made if isinstance(one, str)})
     nulls = [square(null_image(512, rng), side) for _ in range(_NULLS)]
+    for picture in (*images, *ladders, *nulls):
+        judged.update(picture.numpy().tobytes())
     return TrainingData(
         images=torch.stack(images),
         targets=torch.tensor(scores),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import torch
 import leafiqa
 from leafiqa.api import resolve
 from leafiqa.distill.config import Config, read_config
+from leafiqa.distill.data import read_source
 from leafiqa.distill.initial import architecture
 from leafiqa.errors import EvidenceError
+from leafiqa.evidence.files import Evidence, cite
 from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import save_student
 from leafiqa.model.preprocess import Preprocess
@@ -48,15 +51,17 @@ def export(config: Config, state: Path, folder: Path) -> Card:
 
     Returns:
         The card; its `accuracy` is empty until it is measured on the file written here.
+
+    Raises:
+        EvidenceError: the evidence, which the card tells of, cannot be read any more.
     """
     arguments = architecture(config)
     student = Student(**arguments)
     student.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
     mean, std = arguments.pop("mean"), arguments.pop("std")
-    # Names of files, not their places: a card travels.
-    evidence = [path.name for source in config.sources for path in source.evidence]
+    heard = [read_source(config, source, None)[0] for source in config.sources]
     training: dict[str, Any] = {
-        "data": f"images of {', '.join(source.name for source in config.sources)}; evidence {', '.join(evidence)}",
+        "data": _data(config, heard),
         **config.card.get("training", {}),
         "recipe": "LEAF-style joint point-wise and pair-wise distillation, weighted by the evidence's reliability",
         **{name: getattr(config, name) for name in _RECORDED},
@@ -65,12 +70,17 @@ def export(config: Config, state: Path, folder: Path) -> Card:
     if config.begins_at_student:
         # What the student that training began at has seen, this one has seen too.
         before = resolve(config.initial)[1]
-        training["initial_training"] = {"student": f"{before.name} {before.short_hash}", **before.training}
+        begun = {"student": f"{before.name} {before.short_hash}", "teacher": before.teacher}
+        training["initial_training"] = {**begun, **before.training}
         training.setdefault("label_budget", before.training.get("label_budget", "unknown"))
+    if raters := {rater for evidence in heard for rater in evidence.raters}:
+        rated = f"ratings by {len(raters)} people are among the evidence"
+        training["label_budget"] = "; ".join(filter(None, [training.get("label_budget"), rated]))
     training.setdefault("label_budget", "0 human scores")
     training["initial"] = config.card.get("training", {}).get("initial", Path(config.initial).name)
     fields = {
         "description": "Student distilled from a teacher's evidence",
+        "teacher": _teachers(heard),
         **config.card,
         "name": student_name(config),
         "training": training,
@@ -82,9 +92,22 @@ def export(config: Config, state: Path, folder: Path) -> Card:
         },
         "leafiqa_version": leafiqa.__version__,
     }
-    if unknown := set(fields) - set(Card.__dataclass_fields__):
-        raise EvidenceError(f"[card] has unknown fields {sorted(unknown)}; known: {sorted(Card.__dataclass_fields__)}")
     return save_student(student, folder, fields)
+
+
+def _data(config: Config, heard: list[Evidence]) -> str:
+    """Say what was judged how often, by names of files, not by their places: a card travels."""
+    return "; ".join(
+        f"{source.name}: {len(evidence.points)} images with scores, {len(evidence.pairs)} comparisons, of "
+        + cite(source.evidence)
+        for source, evidence in zip(config.sources, heard)
+    )
+
+
+def _teachers(heard: list[Evidence]) -> dict[str, Any]:
+    """Return the teachers that the evidence names, with the number of lines of each."""
+    named = sum((evidence.teachers for evidence in heard), Counter[str]())
+    return {"judged_by": dict(named.most_common())} if named else {}
 
 
 if __name__ == "__main__":

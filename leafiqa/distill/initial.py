@@ -57,7 +57,13 @@ def architecture(config: Config) -> dict[str, Any]:
         return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
     import timm
 
-    plain = timm.create_model(config.backbone, features_only=True)
+    try:
+        plain = timm.create_model(config.backbone, features_only=True)
+    except Exception as error:  # timm and the networks themselves raise whatever they like
+        raise EvidenceError(
+            f"backbone {config.backbone!r} is no timm network that gives feature maps: {str(error).splitlines()[0]}; "
+            "timm.list_models(pretrained=True) lists the names"
+        ) from error
     # The four deepest stages: of networks with four these are all, of those with five the first is left out.
     count = len(plain.feature_info.channels())  # type: ignore[union-attr, operator]
     normalised: dict[str, Any] = getattr(plain, "pretrained_cfg", None) or {}

@@ -51,6 +51,14 @@ class Run:
             self.scales = find_scales(self.student.eval(), data, self.generator)
         if self.scales is not None:
             self.data = replace(data, targets=apply_scales(data, self.scales))
+        self.pointed = data.targets.isfinite().nonzero().squeeze(1)
+        self.trust = data.reliabilities**config.reliability_power
+        self.pair_trust = data.pair_reliabilities**config.reliability_power
+        # A teacher may be good at one kind of judgment and bad at the other: the kind that is trusted more counts
+        # fully, the other as much less as it is trusted less.
+        usual = [float(trust.mean()) for trust in (self.trust[self.pointed], self.pair_trust) if len(trust)]
+        self.most_trust = max(usual)
+        self.point_share = usual[0] / self.most_trust
         if state is None and not start.knows:
             self._probe()
         freeze(self.student, config.freeze)
@@ -70,7 +78,6 @@ class Run:
             weight_decay=config.weight_decay,
         )
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.pointed = data.targets.isfinite().nonzero().squeeze(1)
         # A pass over the evidence: over the scores, or over the compared pairs where these take longer.
         passes = [len(self.pointed) // config.batch, len(data.pairs) // config.pairs if config.pairs else 0]
         self.steps_per_epoch = max(1, *passes)
@@ -97,8 +104,7 @@ class Run:
         A random head sends random gradients into the pretrained backbone and spoils it: linear probing, then
         fine-tuning (Kumar et al., ICLR 2022).
         """
-        pointed = self.data.targets.isfinite()
-        among = pointed.nonzero().squeeze(1) if pointed.any() else torch.arange(len(pointed))
+        among = self.pointed if len(self.pointed) else torch.arange(len(self.data.targets))
         chosen = among[torch.randperm(len(among), generator=self.generator)[:_PROBE_IMAGES]]
         self.student.eval()
         parts = []
@@ -109,7 +115,7 @@ class Run:
         features, targets, sources = torch.cat(parts), self.data.targets[chosen], self.data.source[chosen]
         self.student.feature_mean.copy_(features.mean(0))
         self.student.feature_std.copy_(features.std(0).clamp(min=1e-3))
-        if not pointed.any():
+        if not len(self.pointed):
             return  # nothing to fit a head on: comparisons alone will teach it
         standard = self.student.standardise(features)
         self.student.head.train()
@@ -117,7 +123,7 @@ class Run:
         for _ in range(_PROBE_STEPS):
             part = torch.randint(len(chosen), (128,), generator=self.generator)
             scores = self.student.head(standard[part]).squeeze(1).sigmoid()
-            loss = point_loss(scores, targets[part], torch.ones(len(part)))
+            loss = point_loss(scores, targets[part], self.trust[chosen[part]])
             if self.teach_gate:
                 loss = loss + _GATE_WEIGHT * self._gate_loss(standard[part], sources[part])
             optimizer.zero_grad()
@@ -128,6 +134,19 @@ class Run:
         """Cross-entropy of the gate against the sources that images come from."""
         gate = self.student.head.gate(standard).float()  # type: ignore[operator, union-attr]
         return torch.nn.functional.cross_entropy(gate, sources.to(gate.device))
+
+    @property
+    def loss_names(self) -> list[str]:
+        """Names of the losses that this run has, though not each in every step."""
+        has = {
+            "gate": self.teach_gate,
+            "point": len(self.pointed) > 0,
+            "pair": len(self.pointed) > 0,
+            "compared": len(self.data.pairs) > 0 and self.config.pairs > 0,
+            "ladder": len(self.data.ladders) > 0 and self.config.ladders > 0,
+            "null": True,
+        }
+        return [name for name, there in has.items() if there]
 
     def batch(self) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
         """Return this step's images with points, its compared pairs, the levels of its ladders, and its pixels.
@@ -172,7 +191,7 @@ class Run:
             losses["gate"] = self._gate_loss(standard[: len(shown)], data.source[shown]).cpu()
         if count:
             targets = data.targets[chosen]
-            weights = data.reliabilities[chosen] ** config.reliability_power
+            weights = self.trust[chosen]
             losses["point"] = point_loss(scores[:count], targets, weights * self.point_weights[data.source[chosen]])
             first, second = torch.triu_indices(count, count, offset=1)
             same = data.source[chosen][first] == data.source[chosen][second]
@@ -188,8 +207,9 @@ class Run:
             losses["compared"] = fidelity_loss(
                 sides[:, 0] - sides[:, 1],
                 data.preferences[compared],
-                data.pair_reliabilities[compared] ** config.reliability_power,
+                self.pair_trust[compared],
                 config.sigma,
+                self.most_trust,
             )
             count += 2 * len(compared)
         gaps, steps = [], []
@@ -213,8 +233,8 @@ class Run:
             group["lr"] = peak * warm * decay
         losses = self.losses()
         factors = {
-            "point": config.point_weight,
-            "pair": config.pair_weight,
+            "point": config.point_weight * self.point_share,
+            "pair": config.pair_weight * self.point_share,
             "compared": config.pair_weight,
             "ladder": config.ladder_weight,
             "null": config.null_weight,

@@ -109,7 +109,8 @@ def train(
         if not writes:
             continue
         if run.step % _LOG_STEPS == 0 or run.step == run.total:
-            _append(curves, {"step": run.step, **{name: round(value, 6) for name, value in run.recent.items()}})
+            losses = {name: round(value, 6) for name, value in run.recent.items()}
+            _append(curves, ["step", *run.loss_names], {"step": run.step, **losses})
         if run.step % run.steps_per_epoch == 0:
             save_atomically(run.average.state_dict(), config.output / f"epoch{run.step // run.steps_per_epoch}.pt")
         if time.monotonic() - saved > _CHECKPOINT_SECONDS or run.step == run.total:
@@ -119,10 +120,10 @@ def train(
     return run.average
 
 
-def _append(path: Path, row: dict[str, float]) -> None:
+def _append(path: Path, columns: list[str], row: dict[str, float]) -> None:
     new = not path.exists() or not path.stat().st_size
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +24,15 @@ class Agreement:
     Attributes:
         n: number of images with both a score and a MOS.
         srcc: Spearman's rank correlation.
-        srcc_interval: its 95 % interval, percentile bootstrap over images.
+        srcc_interval: its 95 % interval, percentile bootstrap over images, or over groups of them.
         plcc: Pearson's correlation of the raw scores, without any mapping.
         plcc_interval: its 95 % interval.
         plcc_mapped: Pearson's correlation after a four-parameter logistic that was fitted on these same images;
             flatters the metric, and is given because papers give it. NaN where the fit fails.
         krcc: Kendall's tau-b.
+        krcc_interval: its 95 % interval.
         rmse: root mean square error of the raw scores, in units of MOS; says something only for calibrated scores.
+        rmse_interval: its 95 % interval.
         rmse_mapped: the same after the logistic, fitted on these same images.
     """
 
@@ -40,7 +43,9 @@ class Agreement:
     plcc_interval: Interval
     plcc_mapped: float
     krcc: float
+    krcc_interval: Interval
     rmse: float
+    rmse_interval: Interval
     rmse_mapped: float
 
 
@@ -56,6 +61,16 @@ def pearson(a: Array, b: Array) -> float:
 def spearman(a: Array, b: Array) -> float:
     """Return Spearman's rank correlation of two vectors, ties at their mean rank; NaN if one is constant."""
     return pearson(rankdata(a), rankdata(b))
+
+
+def kendall(a: Array, b: Array) -> float:
+    """Return Kendall's tau-b of two vectors; NaN if one is constant."""
+    return float(kendalltau(a, b).statistic)
+
+
+def root_mean_square(a: Array, b: Array) -> float:
+    """Return the root mean square difference of two vectors."""
+    return float(np.sqrt(np.mean((a - b) ** 2)))
 
 
 def logistic(scores: Array, high: float, low: float, middle: float, width: float) -> Array:
@@ -81,9 +96,22 @@ def fit_logistic(scores: Array, mos: Array) -> Array | None:
     return logistic(standard, *fitted.x) if fitted.success else None
 
 
-def bootstrap_rows(n: int, draws: int, seed: int) -> NDArray[np.intp]:
-    """Return `(draws, n)` row numbers drawn with replacement; the same for the same arguments."""
-    return np.random.default_rng(seed).integers(0, n, (draws, n))
+def bootstrap_rows(n: int, draws: int, seed: int, groups: Sequence[str] | None = None) -> list[NDArray[np.intp]]:
+    """Return row numbers drawn with replacement, `draws` times; the same for the same arguments.
+
+    Args:
+        n: number of images.
+        draws: how often to draw.
+        seed: seeds it.
+        groups: `n` names; images of one name, which are not independent, are drawn together, as many groups as there
+            are. Draws then differ in length. None draws single images.
+    """
+    rng = np.random.default_rng(seed)
+    if groups is None or len(set(groups)) == n:
+        return list(rng.integers(0, n, (draws, n)))
+    _, member = np.unique(np.asarray(groups), return_inverse=True)
+    rows = [np.flatnonzero(member == number) for number in range(member.max() + 1)]
+    return [np.concatenate([rows[i] for i in chosen]) for chosen in rng.integers(0, len(rows), (draws, len(rows)))]
 
 
 def interval(values: Array) -> Interval:
@@ -112,7 +140,9 @@ def checked(scores: Array, mos: Array) -> tuple[Array, Array]:
     return scores, mos
 
 
-def agreement(scores: Array, mos: Array, *, draws: int = 2000, seed: int = 0) -> Agreement:
+def agreement(
+    scores: Array, mos: Array, *, draws: int = 2000, seed: int = 0, groups: Sequence[str] | None = None
+) -> Agreement:
     """Compare scores with MOS.
 
     Args:
@@ -120,6 +150,8 @@ def agreement(scores: Array, mos: Array, *, draws: int = 2000, seed: int = 0) ->
         mos: `(n,)` mean opinion scores, higher meaning better.
         draws: bootstrap samples for the intervals.
         seed: seeds them.
+        groups: `n` names of what images have in common, such as a scene: the bootstrap draws whole groups, since
+            images of one say less than as many independent ones. None draws images.
 
     Returns:
         The agreement. Correlations with a constant vector are NaN.
@@ -128,22 +160,36 @@ def agreement(scores: Array, mos: Array, *, draws: int = 2000, seed: int = 0) ->
         InputError: different lengths, fewer than three images, or values that are no finite numbers.
     """
     scores, mos = checked(scores, mos)
-    rows = bootstrap_rows(len(mos), draws, seed)
+    rows = bootstrap_rows(len(mos), draws, seed, groups)
+
+    def of_draws(measure: Callable[[Array, Array], float]) -> Interval:
+        return interval(np.array([measure(scores[r], mos[r]) for r in rows]))
+
     mapped = fit_logistic(scores, mos)
     return Agreement(
         n=len(mos),
         srcc=spearman(scores, mos),
-        srcc_interval=interval(np.array([spearman(scores[r], mos[r]) for r in rows])),
+        srcc_interval=of_draws(spearman),
         plcc=pearson(scores, mos),
-        plcc_interval=interval(np.array([pearson(scores[r], mos[r]) for r in rows])),
+        plcc_interval=of_draws(pearson),
         plcc_mapped=float("nan") if mapped is None else pearson(mapped, mos),
-        krcc=float(kendalltau(scores, mos).statistic),
-        rmse=float(np.sqrt(np.mean((scores - mos) ** 2))),
-        rmse_mapped=float("nan") if mapped is None else float(np.sqrt(np.mean((mapped - mos) ** 2))),
+        krcc=kendall(scores, mos),
+        krcc_interval=of_draws(kendall),
+        rmse=root_mean_square(scores, mos),
+        rmse_interval=of_draws(root_mean_square),
+        rmse_mapped=float("nan") if mapped is None else root_mean_square(mapped, mos),
     )
 
 
-def srcc_difference(first: Array, second: Array, mos: Array, *, draws: int = 2000, seed: int = 0) -> dict[str, float]:
+def srcc_difference(
+    first: Array,
+    second: Array,
+    mos: Array,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+) -> dict[str, float]:
     """Compare two metrics on the same images by a paired bootstrap.
 
     Args:
@@ -152,6 +198,7 @@ def srcc_difference(first: Array, second: Array, mos: Array, *, draws: int = 200
         mos: `(n,)` mean opinion scores.
         draws: bootstrap samples.
         seed: seeds them.
+        groups: as for `agreement`.
 
     Returns:
         `difference` in SRCC (first minus second), `low` and `high` of its 95 % interval, and `p`, two-sided: twice the
@@ -162,7 +209,7 @@ def srcc_difference(first: Array, second: Array, mos: Array, *, draws: int = 200
     """
     first, mos = checked(first, mos)
     second, _ = checked(second, mos)
-    rows = bootstrap_rows(len(mos), draws, seed)
+    rows = bootstrap_rows(len(mos), draws, seed, groups)
     sampled = np.array([spearman(first[r], mos[r]) - spearman(second[r], mos[r]) for r in rows])
     sampled = sampled[np.isfinite(sampled)]
     low, high = interval(sampled)

@@ -14,10 +14,11 @@ import numpy as np
 
 from leafiqa.errors import InputError
 from leafiqa.evaluate.agreement import Agreement, Array, agreement, srcc_difference
-from leafiqa.evaluate.table import MosTable
+from leafiqa.evaluate.copies import join_copies
+from leafiqa.evaluate.table import Labelled, MosTable
 
-# Below this many images a group's correlation says next to nothing.
-_GROUP_LEAST = 10
+# Below this many images a part's correlation says next to nothing.
+_PART_LEAST = 10
 
 
 @dataclass
@@ -30,8 +31,9 @@ class Comparison:
         scores: `(n,)` scores by metric.
         agreement: how well each metric agrees.
         differences: for each pair of metrics the paired difference in SRCC, as `srcc_difference` gives it.
-        groups: agreement by group and metric, of groups with at least ten images.
+        parts: agreement by part (a group, or what another column says) and metric, of parts with at least ten images.
         problems: images left out, and why.
+        over: what the bootstrap draws: "images", or "groups of images" where the table has groups.
     """
 
     images: list[str]
@@ -39,18 +41,19 @@ class Comparison:
     scores: dict[str, Array]
     agreement: dict[str, Agreement] = field(default_factory=dict)
     differences: list[dict[str, Any]] = field(default_factory=list)
-    groups: dict[str, dict[str, Agreement]] = field(default_factory=dict)
+    parts: dict[str, dict[str, Agreement]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    over: str = "images"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the single scores, ready for JSON; undefined numbers are None."""
         return _without_nan(
             {
                 "n": len(self.images),
-                "interval": "95 % percentile bootstrap over images",
+                "interval": f"95 % percentile bootstrap over {self.over}",
                 "metrics": {name: asdict(value) for name, value in self.agreement.items()},
                 "differences": self.differences,
-                "groups": {g: {m: asdict(a) for m, a in by.items()} for g, by in self.groups.items()},
+                "parts": {part: {m: asdict(a) for m, a in by.items()} for part, by in self.parts.items()},
                 "problems": self.problems,
             }
         )
@@ -62,16 +65,19 @@ def compare(
     *,
     draws: int = 2000,
     seed: int = 0,
-    by_group: bool = False,
+    by: Callable[[Labelled], str | None] | None = None,
 ) -> Comparison:
     """Score the table's images with each metric and compare.
+
+    Where the table has groups, the bootstrap draws whole groups: images of one scene, or copies of one file, say less
+    than as many independent ones.
 
     Args:
         table: images with human scores.
         score: for each metric a function from paths to as many scores, NaN where there is none.
         draws: bootstrap samples.
         seed: seeds them.
-        by_group: also break the agreement down by the table's groups.
+        by: also break the agreement down by what this returns for each image, such as its group or its part.
 
     Raises:
         InputError: fewer than three images have a score from every metric.
@@ -92,20 +98,32 @@ def compare(
     )
     if len(kept) < 3:
         raise InputError(f"only {len(kept)} of {len(rows)} images could be scored: {'; '.join(problems[:3])}")
+    own = np.array([row.group or f"image {row.image}" for row in kept])
+    joined, copies = join_copies(own, [row.path for row in kept])
+    result.problems += copies
+    groups: list[str] = joined.tolist()
+    if len(set(groups)) < len(groups):
+        result.over = "groups of images"
     for name, values in result.scores.items():
-        result.agreement[name] = agreement(values, result.mos, draws=draws, seed=seed)
+        result.agreement[name] = agreement(values, result.mos, draws=draws, seed=seed, groups=groups)
     for first, second in combinations(result.scores, 2):
-        paired = srcc_difference(result.scores[first], result.scores[second], result.mos, draws=draws, seed=seed)
+        values, other = result.scores[first], result.scores[second]
+        paired = srcc_difference(values, other, result.mos, draws=draws, seed=seed, groups=groups)
         result.differences.append({"first": first, "second": second, **paired})
-    if by_group:
-        groups = np.array([row.group or "" for row in kept])
-        for group in sorted(set(groups.tolist())):
-            member = groups == group
-            if member.sum() >= _GROUP_LEAST:
-                result.groups[group or "(none)"] = {
-                    name: agreement(values[member], result.mos[member], draws=draws, seed=seed)
-                    for name, values in result.scores.items()
-                }
+    if by is not None:
+        parts = np.array([by(row) or "" for row in kept])
+        small = 0
+        for part in sorted(set(parts.tolist())):
+            member = parts == part
+            if member.sum() < _PART_LEAST:
+                small += 1
+                continue
+            result.parts[part or "(none)"] = {
+                name: agreement(values[member], result.mos[member], draws=draws, seed=seed)
+                for name, values in result.scores.items()
+            }
+        if small:
+            result.problems.append(f"{small} part(s) of fewer than {_PART_LEAST} images are not shown by themselves")
     return result
 
 
@@ -117,6 +135,26 @@ def write_scores(comparison: Comparison, path: Path) -> None:
         for number, image in enumerate(comparison.images):
             values = [f"{scores[number]:.6f}" for scores in comparison.scores.values()]
             writer.writerow([image, f"{comparison.mos[number]:g}", *values])
+
+
+def write_measures(comparison: Comparison, path: Path) -> None:
+    """Write a row for each metric, and for each part and metric, with all that `Agreement` holds, as CSV."""
+    rows = [("", name, found) for name, found in comparison.agreement.items()]
+    rows += [(part, name, found) for part, by in comparison.parts.items() for name, found in by.items()]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer: Any = None
+        for part, name, found in rows:
+            row: dict[str, Any] = {"part": part, "metric": name}
+            for measure, value in asdict(found).items():
+                if isinstance(value, tuple):
+                    stem = measure.removesuffix("_interval")
+                    row |= {f"{stem}_low": f"{value[0]:.6g}", f"{stem}_high": f"{value[1]:.6g}"}
+                else:
+                    row[measure] = f"{value:.6g}"
+            if writer is None:
+                writer = csv.DictWriter(file, list(row), lineterminator="\n")
+                writer.writeheader()
+            writer.writerow(row)
 
 
 def _without_nan(value: Any) -> Any:

@@ -16,7 +16,8 @@ from typing import Any
 from leafiqa.errors import InputError
 from leafiqa.evaluate.table import Labelled, MosTable, read_mos, to_number
 
-_Rows = Iterator[tuple[str, Labelled | str]]
+# Of each image its official split (empty if none), its file, and its row or why it cannot be used.
+_Rows = Iterator[tuple[str, Path, Labelled | str]]
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,21 @@ class Dataset:
 
     Attributes:
         title: its name and source.
-        marker: file inside its folder, `/` between folders, by which the folder is known.
+        markers: files inside its folder, `/` between folders, one of which must be there; the folder is known by them.
         scale: ends of its MOS.
         splits: names of its official splits; empty where the authors made none.
-        read: yields for a folder each image's split (empty if none) with its row, or with why it cannot be used.
+        read: yields for a folder each image's split (empty if none), its file, and its row or why it cannot be used.
     """
 
     title: str
-    marker: str
+    markers: tuple[str, ...]
     scale: tuple[float, float]
     splits: tuple[str, ...]
     read: Callable[[Path], _Rows]
+
+    def is_in(self, folder: Path) -> bool:
+        """Tell whether a folder holds this data set."""
+        return any((folder / marker).is_file() for marker in self.markers)
 
 
 def read_dataset(folder: Path, *, name: str | None = None, split: str | None = None) -> MosTable:
@@ -56,18 +61,22 @@ def read_dataset(folder: Path, *, name: str | None = None, split: str | None = N
     if split is not None and split not in dataset.splits:
         known = ", ".join(dataset.splits) or "none: its authors made no split"
         raise InputError(f"{dataset.title} has no official split {split!r}; it has {known}")
-    if not (folder / dataset.marker).is_file():
-        raise InputError(f"{folder} is not {dataset.title} as its authors ship it: there is no {dataset.marker}")
+    if not dataset.is_in(folder):
+        raise InputError(
+            f"{folder} is not {dataset.title} as its authors ship it: there is no {' or '.join(dataset.markers)}"
+        )
     table = MosTable(scale=dataset.scale)
     missing: list[str] = []
-    for part, row in dataset.read(folder):
+    seen: set[Path] = set()
+    for part, path, row in dataset.read(folder):
         if split is not None and part != split:
-            if isinstance(row, Labelled):
-                table.elsewhere.add(row.path)
-            continue
-        if isinstance(row, str):
+            table.elsewhere.add(path)
+        elif isinstance(row, str):
             table.problems.append(row)
-        elif row.path.is_file():
+        elif path in seen:
+            table.problems.append(f"{row.image}: stands several times: the first is used")
+        elif path.is_file():
+            seen.add(path)
             table.rows.append(row)
         else:
             missing.append(row.image)
@@ -77,6 +86,8 @@ def read_dataset(folder: Path, *, name: str | None = None, split: str | None = N
         )
     if not table.rows:
         why = f": {table.problems[0]}" if table.problems else ""
+        if table.elsewhere:
+            why += f": none is of split {split!r}; is the authors' file of the split there?"
         raise InputError(f"{folder}: no image of {dataset.title} with a score was found{why}")
     return table
 
@@ -88,6 +99,7 @@ def read_labels(
     image_column: str | None = None,
     mos_column: str | None = None,
     split: str | None = None,
+    part_column: str | None = None,
 ) -> MosTable:
     """Read human scores from a CSV table, or from the folder of a known data set.
 
@@ -97,15 +109,23 @@ def read_labels(
         image_column: of a table only.
         mos_column: of a table only.
         split: use only images of this split.
+        part_column: of a table only.
 
     Raises:
         InputError: see `read_mos` and `read_dataset`; or an argument is given that a folder does not take.
     """
     if not path.is_dir():
-        return read_mos(path, images=images, image_column=image_column, mos_column=mos_column, split=split)
-    if images is not None or image_column is not None or mos_column is not None:
+        return read_mos(
+            path,
+            images=images,
+            image_column=image_column,
+            mos_column=mos_column,
+            split=split,
+            part_column=part_column,
+        )
+    if any(argument is not None for argument in (images, image_column, mos_column, part_column)):
         raise InputError(
-            f"{path} is a folder, read as a known data set: images, image_column and mos_column are for tables"
+            f"{path} is a folder, read as a known data set: a folder of images and names of columns are for tables"
         )
     return read_dataset(path, split=split)
 
@@ -116,35 +136,40 @@ def recognise(folder: Path) -> str:
     Raises:
         InputError: it is none that is known here.
     """
-    found = [name for name, dataset in DATASETS.items() if (folder / dataset.marker).is_file()]
+    found = [name for name, dataset in DATASETS.items() if dataset.is_in(folder)]
     if len(found) == 1:
         return found[0]
-    known = "; ".join(f"{name} has {dataset.marker}" for name, dataset in DATASETS.items())
-    what = f"looks like {' and '.join(found)}: name the one meant" if found else "is of no data set that is known here"
+    known = "; ".join(f"{name} has {' or '.join(dataset.markers)}" for name, dataset in DATASETS.items())
+    what = f"looks like {' and '.join(found)}: keep them apart" if found else "is of no data set that is known here"
     raise InputError(f"{folder} {what} ({known}). For your own images write a CSV with columns image and mos")
 
 
 def _koniq(folder: Path) -> _Rows:
-    # MOS in this file is on 1 to 100; SD is of ratings on 1 to 5, of which there are c_total.
+    # The file of the official split, out of the authors' repository, calls MOS what the one that comes with the images
+    # calls MOS_zscore, on 1 to 100; the latter's own MOS is on 1 to 5. SD is of ratings on 1 to 5, c_total of them.
     images = _first(folder, "1024x768", "512x384", "images")
     names = {"training": "train", "validation": "val", "test": "test"}
-    for row in _csv(folder / "koniq10k_distributions_sets.csv", "image_name", "MOS", "SD", "c_total", "set"):
+    split, plain = (folder / f"koniq10k_{name}.csv" for name in ("distributions_sets", "scores_and_distributions"))
+    column = "MOS" if split.is_file() else "MOS_zscore"
+    wanted = ("image_name", column, "SD", "c_total", *(["set"] if split.is_file() else []))
+    for row in _csv(split if split.is_file() else plain, *wanted):
         deviation, count = to_number(row["SD"]), to_number(row["c_total"])
         error = deviation / math.sqrt(count) if deviation and count and count > 0 else None
-        yield names.get(row["set"], row["set"]), _row(images, row["image_name"], row["MOS"], error)
+        part = row.get("set", "")
+        yield names.get(part, part), *_row(images, row["image_name"], row[column], error)
 
 
 def _spaq(folder: Path) -> _Rows:
     images = _first(folder, "TestImage", "SPAQ/TestImage", "images")
     for row in _xlsx(folder / "Annotations" / "MOS and Image attribute scores.xlsx", "Image name", "MOS"):
-        yield "", _row(images, row["Image name"], row["MOS"])
+        yield "", *_row(images, row["Image name"], row["MOS"])
 
 
 def _agiqa3k(folder: Path) -> _Rows:
-    images = _first(folder, "images", "AGIQA-3K", "Image", "file")
+    images = _first(folder, "images", "image", "AGIQA-3K", "file")
     for row in _csv(folder / "data.csv", "name", "prompt", "mos_quality", "std_quality"):
         spread = to_number(row["std_quality"])
-        yield "", _row(images, row["name"], row["mos_quality"], spread, row["prompt"])
+        yield "", *_row(images, row["name"], row["mos_quality"], spread, row["prompt"])
 
 
 def _aigiqa20k(folder: Path) -> _Rows:
@@ -152,8 +177,8 @@ def _aigiqa20k(folder: Path) -> _Rows:
         table = folder / f"info_{split}.csv"
         if not table.is_file():
             continue
-        for row in _csv(table, "name", "mos"):
-            yield split, _row(_first(folder, split, "images"), row["name"], row["mos"], None, row.get("prompt"))
+        for row in _csv(table, "name"):  # a set whose scores are kept back has no column mos
+            yield split, *_row(_first(folder, split, "images"), row["name"], row.get("mos"), None, row.get("prompt"))
 
 
 def _live_challenge(folder: Path) -> _Rows:
@@ -165,7 +190,7 @@ def _live_challenge(folder: Path) -> _Rows:
     for name, score, deviation in zip(names, scores, deviations):
         # t1 to t7 served to train the raters; papers leave them out.
         if not name.startswith("t"):
-            yield "", _row(folder / "Images", name, score, deviation)
+            yield "", *_row(folder / "Images", name, score, deviation)
 
 
 def _kadid(folder: Path) -> _Rows:
@@ -173,7 +198,7 @@ def _kadid(folder: Path) -> _Rows:
     for row in _csv(folder / "dmos.csv", "dist_img", "ref_img", "dmos", "var"):
         variance = to_number(row["var"])
         spread = math.sqrt(variance) if variance and variance > 0 else None
-        yield "", _row(folder / "images", row["dist_img"], row["dmos"], spread, row["ref_img"])
+        yield "", *_row(folder / "images", row["dist_img"], row["dmos"], spread, row["ref_img"])
 
 
 def _biq2021(folder: Path) -> _Rows:
@@ -181,48 +206,54 @@ def _biq2021(folder: Path) -> _Rows:
         table = folder / f"{split} (Images and MOS).csv"
         if table.is_file():
             for row in _csv(table, "Image Name", "MOS"):
-                yield split.lower(), _row(folder / "Images", row["Image Name"], row["MOS"])
+                yield split.lower(), *_row(folder / "Images", row["Image Name"], row["MOS"])
 
 
 DATASETS: dict[str, Dataset] = {
     "koniq10k": Dataset(
         "KonIQ-10k (Hosu et al., 2020)",
-        "koniq10k_distributions_sets.csv",
+        ("koniq10k_distributions_sets.csv", "koniq10k_scores_and_distributions.csv"),
         (1, 100),
         ("train", "val", "test"),
         _koniq,
     ),
-    "spaq": Dataset("SPAQ (Fang et al., 2020)", "Annotations/MOS and Image attribute scores.xlsx", (0, 100), (), _spaq),
-    "agiqa3k": Dataset("AGIQA-3K (Li et al., 2023)", "data.csv", (0, 5), (), _agiqa3k),
+    "spaq": Dataset(
+        "SPAQ (Fang et al., 2020)", ("Annotations/MOS and Image attribute scores.xlsx",), (0, 100), (), _spaq
+    ),
+    "agiqa3k": Dataset("AGIQA-3K (Li et al., 2023)", ("data.csv",), (0, 5), (), _agiqa3k),
     "aigiqa20k": Dataset(
-        "AIGIQA-20K (Li et al., 2024)", "info_train.csv", (0, 5), ("train", "val", "test"), _aigiqa20k
+        "AIGIQA-20K (Li et al., 2024)", ("info_train.csv",), (0, 5), ("train", "val", "test"), _aigiqa20k
     ),
     "livec": Dataset(
         "LIVE In the Wild Challenge (Ghadiyaram and Bovik, 2016)",
-        "Data/AllMOS_release.mat",
+        ("Data/AllMOS_release.mat",),
         (0, 100),
         (),
         _live_challenge,
     ),
-    "kadid10k": Dataset("KADID-10k (Lin et al., 2019)", "dmos.csv", (1, 5), (), _kadid),
+    "kadid10k": Dataset("KADID-10k (Lin et al., 2019)", ("dmos.csv",), (1, 5), (), _kadid),
     "biq2021": Dataset(
-        "BIQ2021 (Ahmed and Asif, 2021)", "Train (Images and MOS).csv", (0, 1), ("train", "test"), _biq2021
+        "BIQ2021 (Ahmed and Asif, 2021)", ("Train (Images and MOS).csv",), (0, 1), ("train", "test"), _biq2021
     ),
 }
 
 
 def _row(
     folder: Path, name: str, score: object, spread: float | None = None, group: str | None = None
-) -> Labelled | str:
-    mos = to_number(score)
+) -> tuple[Path, Labelled | str]:
+    path, mos = folder / name, to_number(score)
     if mos is None:
-        return f"{name}: MOS {score!r} is no finite number: left out"
-    return Labelled(name, folder / name, mos, spread if spread and spread > 0 else None, group or None)
+        return path, f"{name}: MOS {score!r} is no finite number: left out"
+    return path, Labelled(name, path, mos, spread if spread and spread > 0 else None, group or None)
 
 
 def _first(folder: Path, *names: str) -> Path:
-    """Return the first of some folders inside a folder that exists, else the folder itself."""
-    return next((folder / name for name in names if (folder / name).is_dir()), folder)
+    """Return the first of some folders inside a folder that exists, whatever its capitals, else the folder itself."""
+    there = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    exact = (folder / name for name in names)
+    return next((path for path in exact if path.is_dir()), None) or next(
+        (there[name.lower()] for name in names if name.lower() in there), folder
+    )
 
 
 def _csv(path: Path, *columns: str) -> list[dict[str, str]]:

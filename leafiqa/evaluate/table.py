@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from leafiqa.errors import InputError
@@ -26,6 +26,7 @@ class Labelled:
         spread: standard error of the MOS, or the ratings' standard deviation (then all images are taken to have as
             many ratings); only its ratios between images matter. None where the table has none.
         group: images of one group belong on one side of any split (one prompt, one scene); None where not given.
+        part: what the image is broken down by, such as its generator; None where no column was asked for.
     """
 
     image: str
@@ -33,6 +34,7 @@ class Labelled:
     mos: float
     spread: float | None = None
     group: str | None = None
+    part: str | None = None
 
 
 @dataclass
@@ -80,6 +82,7 @@ def read_mos(
     image_column: str | None = None,
     mos_column: str | None = None,
     split: str | None = None,
+    part_column: str | None = None,
 ) -> MosTable:
     """Read a table of human scores.
 
@@ -93,6 +96,7 @@ def read_mos(
         image_column: the column with the image's name, where it is called otherwise.
         mos_column: the column with the human score, where it is called otherwise. Must be higher for better images.
         split: use only rows whose `split` is this.
+        part_column: a column to break results down by, such as the generator.
 
     Raises:
         InputError: the table cannot be read, lacks a column, or has no usable row.
@@ -110,6 +114,8 @@ def read_mos(
     result = MosTable()
     if split is not None:
         split_column = pick_column(columns, None, ("split",), "split", str(table))
+        for record in records:
+            record[split_column] = (record[split_column] or "").strip()
         found = sorted({record[split_column] for record in records if record[split_column]})
         others = [record for record in records if record[split_column] != split]
         result.elsewhere = {folder / name.strip() for record in others if (name := record[image_column] or "")}
@@ -118,7 +124,8 @@ def read_mos(
             raise InputError(f"{table} has no row of split {split!r}; its splits are {found}")
     spread_column = find_column(columns, _SPREAD_COLUMNS)
     group_column = find_column(columns, ("group",))
-    seen: dict[str, list[tuple[float, float | None, str | None]]] = defaultdict(list)
+    part_column = None if part_column is None else pick_column(columns, part_column, (), "part", str(table))
+    seen: dict[str, list[Labelled]] = defaultdict(list)
     for number, record in enumerate(records, 1):
         name = (record[image_column] or "").strip()
         value = to_number(record[mos_column])
@@ -130,17 +137,18 @@ def read_mos(
             result.problems.append(f"{name}: no such file in {folder}: left out")
         else:
             spread = to_number(record[spread_column]) if spread_column else None
-            group = (record[group_column] or "").strip() if group_column else ""
-            seen[name].append((value, spread if spread is not None and spread > 0 else None, group))
+            spread = spread if spread is not None and spread > 0 else None
+            group, part = ((record[column] or "").strip() if column else "" for column in (group_column, part_column))
+            seen[name].append(Labelled(name, folder / name, value, spread, group or None, part or None))
     for name, entries in seen.items():
-        scores = [value for value, _, _ in entries]
+        scores = [entry.mos for entry in entries]
         if len(entries) > 1 and min(scores) != max(scores):
             result.problems.append(f"{name}: stands {len(entries)} times with different MOS: their mean is used")
         elif len(entries) > 1:
             result.problems.append(f"{name}: stands {len(entries)} times: used once")
-        spreads = [spread for _, spread, _ in entries if spread is not None]
+        spreads = [entry.spread for entry in entries if entry.spread is not None]
         spread = sum(spreads) / len(spreads) if len(spreads) == len(entries) else None
-        result.rows.append(Labelled(name, folder / name, sum(scores) / len(scores), spread, entries[0][2] or None))
+        result.rows.append(replace(entries[0], mos=sum(scores) / len(scores), spread=spread))
     if not result.rows:
         raise InputError(f"{table} has no usable row out of {len(records)}: {'; '.join(result.problems[:3])}")
     return result

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from leafiqa.errors import EvidenceError
 from leafiqa.evidence.records import Pair, Point, parse
+from leafiqa.model.checkpoint import sha256_of
 
 
 @dataclass
@@ -24,6 +25,8 @@ class Evidence:
         lines: number of records used.
         skipped: lines that could not be used, as `(file name:line, why)`.
         torn: files whose last line was cut off, as an interrupted writer leaves it.
+        teachers: number of records by who judged, where the records say so.
+        raters: the people who rated, where the records name them.
     """
 
     points: dict[str, list[Point]] = field(default_factory=lambda: defaultdict(list))
@@ -31,6 +34,8 @@ class Evidence:
     lines: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
+    teachers: Counter[str] = field(default_factory=Counter)
+    raters: set[str] = field(default_factory=set)
 
     @property
     def images(self) -> set[str]:
@@ -42,7 +47,7 @@ def read_evidence(paths: Iterable[Path], keep: set[str] | None = None) -> Eviden
     """Read evidence files of the format in `leafiqa.evidence.records`.
 
     A line that cannot be used is left out and reported. A last line without its line break that is no JSON is what an
-    interrupted writer leaves; it is left out and reported as torn.
+    interrupted writer leaves; it is left out and reported as torn. Views of different files are different views.
 
     Args:
         paths: JSON-lines files.
@@ -76,8 +81,9 @@ def read_evidence(paths: Iterable[Path], keep: set[str] | None = None) -> Eviden
                 evidence.skipped.append((f"{path.name}:{number}", str(error)))
                 continue
             evidence.lines += 1
-            for judgment in judgments:
-                _add(evidence, judgment, keep)
+            # All judgments of a line are looked at: any() would stop at the first.
+            if any([_add(evidence, _in_file(judgment, path), keep) for judgment in judgments]):
+                _note_who(evidence, record)
     if not evidence.points and not evidence.pairs:
         why = f"; the first: {evidence.skipped[0][0]}: {evidence.skipped[0][1]}" if evidence.skipped else ""
         where = "" if keep is None else " (none on the images asked for; do the names read alike?)"
@@ -88,12 +94,38 @@ def read_evidence(paths: Iterable[Path], keep: set[str] | None = None) -> Eviden
     return evidence
 
 
-def _add(evidence: Evidence, judgment: Point | Pair, keep: set[str] | None) -> None:
+def _add(evidence: Evidence, judgment: Point | Pair, keep: set[str] | None) -> bool:
+    """Add a judgment if it is of images to keep, and tell whether it was."""
+    about = {judgment.image} if isinstance(judgment, Point) else {judgment.first, judgment.second}
+    if keep is not None and not about <= keep:
+        return False
     if isinstance(judgment, Point):
-        if keep is None or judgment.image in keep:
-            evidence.points[judgment.image].append(judgment)
-    elif keep is None or {judgment.first, judgment.second} <= keep:
+        evidence.points[judgment.image].append(judgment)
+    else:
         evidence.pairs.append(judgment)
+    return True
+
+
+def _in_file(judgment: Point | Pair, path: Path) -> Point | Pair:
+    """Return the judgment with its view named after its file too: names of views are unique in one file only."""
+    return judgment if judgment.view is None else replace(judgment, view=f"{path}:{judgment.view}")
+
+
+def _note_who(evidence: Evidence, record: dict[str, Any]) -> None:
+    if isinstance(teacher := record.get("teacher"), str) and teacher:
+        evidence.teachers[teacher] += 1
+    if isinstance(rater := record.get("rater"), str) and rater:
+        evidence.raters.add(rater)
+
+
+def cite(paths: Iterable[Path]) -> str:
+    """Say for a card which files of evidence were used: their names, not their places, the hash, and who judged."""
+    return ", ".join(
+        f"{path.name} (sha256 {sha256_of(path)[:12]}"
+        + "".join(f", {count} by {who}" for who, count in read_evidence([path]).teachers.most_common())
+        + ")"
+        for path in paths
+    )
 
 
 def append_evidence(path: Path, records: Iterable[dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ so that a liking for the first place cancels out. Its reliability is the product
 * agreement with the points, where both images have one: `1 - |p - Phi(gap / (sqrt(2) sigma))|`;
 * the probability that fell on the words asked for, where it was recorded;
 * freedom from cycles: `1 - cyclic / all` of the triangles that the pair is a side of;
-* for pairs out of rankings, how well the view's rankings agree with the view's scores, `(1 + tau) / 2`.
+* for pairs out of rankings, how well the view's rankings agree with the scores given in that view, `(1 + tau) / 2`.
 """
 
 from __future__ import annotations
@@ -99,12 +99,24 @@ def order_consistency(pairs: Sequence[Pair]) -> tuple[dict[tuple[str, str], floa
 
 
 def view_agreement(evidence: Evidence) -> dict[str, float]:
-    """Return for each view with rankings and scores `(1 + tau) / 2` between them, ties counting as agreement."""
+    """Return for each view with rankings and scores `(1 + tau) / 2` between them, ties counting as agreement.
+
+    A view's ranking is compared with the scores given in that same view, which share its context; where an image has
+    none there, with its score by all that was said of it.
+    """
     known = targets(evidence)
+    within: dict[tuple[str | None, str], list[Point]] = defaultdict(list)
+    for name, points in evidence.points.items():
+        for point in points:
+            within[point.view, name].append(point)
+
+    def score(view: str, name: str) -> float:
+        return target(within[view, name]).score if (view, name) in within else known[name].score
+
     gaps: dict[str, list[float]] = defaultdict(list)
     for pair in evidence.pairs:
         if pair.ranked and pair.view is not None and pair.first in known and pair.second in known:
-            gaps[pair.view].append(known[pair.first].score - known[pair.second].score)
+            gaps[pair.view].append(score(pair.view, pair.first) - score(pair.view, pair.second))
     return {view: sum(gap >= 0 for gap in of) / len(of) for view, of in gaps.items()}
 
 

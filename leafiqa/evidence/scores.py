@@ -8,8 +8,8 @@ from pathlib import Path
 
 from leafiqa.errors import EvidenceError
 from leafiqa.evidence.files import read_evidence
+from leafiqa.evidence.present import fit_to_folder
 from leafiqa.evidence.reliability import targets
-from leafiqa.evidence.stale import drop_stale
 
 
 def read_scores(files: Sequence[Path], folder: Path) -> tuple[dict[Path, float], list[str]]:
@@ -25,13 +25,17 @@ def read_scores(files: Sequence[Path], folder: Path) -> tuple[dict[Path, float],
     Raises:
         EvidenceError: a file cannot be read, or no image has a score that is believed.
     """
-    evidence, problems = drop_stale(read_evidence(files), folder)
+    evidence, problems = fit_to_folder(read_evidence(files), folder)
     problems += [f"{where}: {why}: left out" for where, why in evidence.skipped]
     problems += [f"{name}: its last line is cut off: left out" for name in evidence.torn]
     known = targets(evidence)
     believed = {name: target.score for name, target in known.items() if target.reliability > 0}
     if len(believed) < len(known):
         problems.append(f"{len(known) - len(believed)} scores have no reliability, such as a confidence of 0: left out")
+    if believed and evidence.pairs:
+        problems.append(
+            f"{len(evidence.pairs)} comparisons (rankings counted pair by pair) are left out: only scores count here"
+        )
     if not believed:
         raise EvidenceError(
             f"{', '.join(map(str, files))}: no scores to use, {len(known)} without reliability, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from leafiqa.evidence.reliability import (
     targets,
     view_agreement,
 )
+from leafiqa.folder.find import find_images
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,27 @@ def summarise(evidence: Evidence) -> Summary:
         pair_reliability=_mean([preference.reliability for preference in decided]),
         components=_components(evidence),
     )
+
+
+def coverage(evidence: Evidence, folder: Path) -> dict[str, int]:
+    """Return how much of a folder the evidence covers, subfolders included.
+
+    Args:
+        evidence: a teacher's judgments, as `leafiqa.evidence.present.fit_to_folder` leaves them.
+        folder: what the images' names are relative to.
+
+    Returns:
+        `images_in_folder`, how many of these have scores (`scored_there`) and comparisons (`compared_there`), and
+        `missing`: how many judged images are not there.
+    """
+    there = {Path(path).relative_to(folder).as_posix() for path in find_images([str(folder)], recursive=True)}
+    compared = {name for pair in evidence.pairs for name in (pair.first, pair.second)}
+    return {
+        "images_in_folder": len(there),
+        "scored_there": len(there & set(evidence.points)),
+        "compared_there": len(there & compared),
+        "missing": sum(not (folder / name).is_file() for name in evidence.images),
+    }
 
 
 def _mean(values: list[float]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -99,7 +100,10 @@ def load_student(weights: Path, card: Card) -> Student:
 
 
 def save_student(student: Student, folder: Path, card_fields: dict[str, Any], half: bool = True) -> Card:
-    """Write a student and its card; both files appear whole or not at all.
+    """Write a student and its card, each whole or not at all.
+
+    Over a student of the same name, a kill in the instant between the two leaves the new weights beside the old card,
+    which loading refuses by their hash; saving again mends that.
 
     Args:
         student: the student to save.
@@ -123,9 +127,17 @@ def save_student(student: Student, folder: Path, card_fields: dict[str, Any], ha
     card = Card(**card_fields, sha256=hashlib.sha256(content).hexdigest())
     json.loads(card.to_json())
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{glob.escape(card.name)}.*.tmp"):  # by a run that was killed here
+        left.unlink(missing_ok=True)
+    written = []
     for suffix, data in ((".safetensors", content), (".json", card.to_json().encode())):
         target = folder / (card.name + suffix)
-        temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(data)
+        temporary = target.with_name(f"{target.name}.tmp")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        written.append((temporary, target))
+    for temporary, target in written:
         temporary.replace(target)
     return read_card(folder / (card.name + ".json"))

