@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 
 from leafiqa.cli.main import cli
 from leafiqa.errors import EvidenceError
-from leafiqa.evidence.files import append_evidence, read_evidence
+from leafiqa.evidence.files import append_evidence, cite, read_evidence
 from leafiqa.evidence.present import fit_to_folder
 from leafiqa.evidence.records import LEVELS, RANK_STEP, Pair, Point, parse
 from leafiqa.evidence.reliability import of_point, order_consistency, preferences, target, targets, view_agreement
@@ -272,6 +273,10 @@ def test_who_judged(tmp_path):
     records = [point("a", 10, teacher="m", rater="r1"), point("b", 10, teacher="m"), point("c", 10, teacher="n")]
     evidence = read_evidence([write(tmp_path / "e.jsonl", records)], keep={"a", "b"})
     assert evidence.teachers == {"m": 2} and evidence.raters == {"r1"}
+    # On a card a file that held nothing stands beside those that did: it must not end what is done by then.
+    empty = write(tmp_path / "empty.jsonl", [])
+    said = cite([tmp_path / "e.jsonl", empty])
+    assert re.fullmatch(r"e.jsonl \(sha256 \w{12}, 2 by m, 1 by n\), empty.jsonl \(sha256 e3b0c44298fc\)", said)
 
 
 def test_scores_by_file(tmp_path):

@@ -118,8 +118,10 @@ def compare(
             if member.sum() < _PART_LEAST:
                 small += 1
                 continue
+            within = joined[member].tolist()
+            drawn = within if len(set(within)) > 1 else None  # a part that is one group holds nothing else to draw
             result.parts[part or "(none)"] = {
-                name: agreement(values[member], result.mos[member], draws=draws, seed=seed)
+                name: agreement(values[member], result.mos[member], draws=draws, seed=seed, groups=drawn)
                 for name, values in result.scores.items()
             }
         if small:

@@ -150,9 +150,8 @@ def _koniq(folder: Path) -> _Rows:
     images = _first(folder, "1024x768", "512x384", "images")
     names = {"training": "train", "validation": "val", "test": "test"}
     split, plain = (folder / f"koniq10k_{name}.csv" for name in ("distributions_sets", "scores_and_distributions"))
-    column = "MOS" if split.is_file() else "MOS_zscore"
-    wanted = ("image_name", column, "SD", "c_total", *(["set"] if split.is_file() else []))
-    for row in _csv(split if split.is_file() else plain, *wanted):
+    table, column, more = (split, "MOS", ("set",)) if split.is_file() else (plain, "MOS_zscore", ())
+    for row in _csv(table, "image_name", column, "SD", "c_total", *more):
         deviation, count = to_number(row["SD"]), to_number(row["c_total"])
         error = deviation / math.sqrt(count) if deviation and count and count > 0 else None
         part = row.get("set", "")
@@ -177,8 +176,9 @@ def _aigiqa20k(folder: Path) -> _Rows:
         table = folder / f"info_{split}.csv"
         if not table.is_file():
             continue
+        images = _first(folder, split, "images")
         for row in _csv(table, "name"):  # a set whose scores are kept back has no column mos
-            yield split, *_row(_first(folder, split, "images"), row["name"], row.get("mos"), None, row.get("prompt"))
+            yield split, *_row(images, row["name"], row.get("mos"), None, row.get("prompt"))
 
 
 def _live_challenge(folder: Path) -> _Rows:
@@ -249,11 +249,11 @@ def _row(
 
 def _first(folder: Path, *names: str) -> Path:
     """Return the first of some folders inside a folder that exists, whatever its capitals, else the folder itself."""
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
     there = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
-    exact = (folder / name for name in names)
-    return next((path for path in exact if path.is_dir()), None) or next(
-        (there[name.lower()] for name in names if name.lower() in there), folder
-    )
+    return next((there[name.lower()] for name in names if name.lower() in there), folder)
 
 
 def _csv(path: Path, *columns: str) -> list[dict[str, str]]:

@@ -57,6 +57,18 @@ def read_evidence(paths: Iterable[Path], keep: set[str] | None = None) -> Eviden
         EvidenceError: a file cannot be read, or nothing usable is left.
     """
     paths = list(paths)
+    evidence = _read(paths, keep)
+    if not evidence.points and not evidence.pairs:
+        why = f"; the first: {evidence.skipped[0][0]}: {evidence.skipped[0][1]}" if evidence.skipped else ""
+        where = "" if keep is None else " (none on the images asked for; do the names read alike?)"
+        raise EvidenceError(
+            f"no usable evidence in {[str(path) for path in paths]}: {evidence.lines} good lines{where}, "
+            f"{len(evidence.skipped)} bad ones{why}"
+        )
+    return evidence
+
+
+def _read(paths: list[Path], keep: set[str] | None) -> Evidence:
     evidence = Evidence()
     for path in paths:
         try:
@@ -84,13 +96,6 @@ def read_evidence(paths: Iterable[Path], keep: set[str] | None = None) -> Eviden
             # All judgments of a line are looked at: any() would stop at the first.
             if any([_add(evidence, _in_file(judgment, path), keep) for judgment in judgments]):
                 _note_who(evidence, record)
-    if not evidence.points and not evidence.pairs:
-        why = f"; the first: {evidence.skipped[0][0]}: {evidence.skipped[0][1]}" if evidence.skipped else ""
-        where = "" if keep is None else " (none on the images asked for; do the names read alike?)"
-        raise EvidenceError(
-            f"no usable evidence in {[str(path) for path in paths]}: {evidence.lines} good lines{where}, "
-            f"{len(evidence.skipped)} bad ones{why}"
-        )
     return evidence
 
 
@@ -119,10 +124,13 @@ def _note_who(evidence: Evidence, record: dict[str, Any]) -> None:
 
 
 def cite(paths: Iterable[Path]) -> str:
-    """Say for a card which files of evidence were used: their names, not their places, the hash, and who judged."""
+    """Say for a card which files of evidence were used: their names, not their places, the hash, and who judged.
+
+    A file without anything usable, which others may make up for, is named like the rest.
+    """
     return ", ".join(
         f"{path.name} (sha256 {sha256_of(path)[:12]}"
-        + "".join(f", {count} by {who}" for who, count in read_evidence([path]).teachers.most_common())
+        + "".join(f", {count} by {who}" for who, count in _read([path], None).teachers.most_common())
         + ")"
         for path in paths
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -127,8 +126,6 @@ def save_student(student: Student, folder: Path, card_fields: dict[str, Any], ha
     card = Card(**card_fields, sha256=hashlib.sha256(content).hexdigest())
     json.loads(card.to_json())
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f"{glob.escape(card.name)}.*.tmp"):  # by a run that was killed here
-        left.unlink(missing_ok=True)
     written = []
     for suffix, data in ((".safetensors", content), (".json", card.to_json().encode())):
         target = folder / (card.name + suffix)
