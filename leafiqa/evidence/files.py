@@ -70,6 +70,7 @@ def read_evidence(paths: Iterable[Path], keep: set[str] | None = None) -> Eviden
 
 def _read(paths: list[Path], keep: set[str] | None) -> Evidence:
     evidence = Evidence()
+    views: dict[str, Path] = {}
     for path in paths:
         try:
             # Not splitlines: JSON strings may hold U+2028 and its like.
@@ -94,7 +95,7 @@ def _read(paths: list[Path], keep: set[str] | None) -> Evidence:
                 continue
             evidence.lines += 1
             # All judgments of a line are looked at: any() would stop at the first.
-            if any([_add(evidence, _in_file(judgment, path), keep) for judgment in judgments]):
+            if any([_add(evidence, _in_file(judgment, path, views), keep) for judgment in judgments]):
                 _note_who(evidence, record)
     return evidence
 
@@ -111,9 +112,11 @@ def _add(evidence: Evidence, judgment: Point | Pair, keep: set[str] | None) -> b
     return True
 
 
-def _in_file(judgment: Point | Pair, path: Path) -> Point | Pair:
-    """Return the judgment with its view named after its file too: names of views are unique in one file only."""
-    return judgment if judgment.view is None else replace(judgment, view=f"{path}:{judgment.view}")
+def _in_file(judgment: Point | Pair, path: Path, views: dict[str, Path]) -> Point | Pair:
+    """Return the judgment, its view under a name of its own where another file has a view of that name."""
+    if judgment.view is None or views.setdefault(judgment.view, path) == path:
+        return judgment
+    return replace(judgment, view=f"{judgment.view} ({path})")
 
 
 def _note_who(evidence: Evidence, record: dict[str, Any]) -> None:
