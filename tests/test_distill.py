@@ -397,22 +397,52 @@ def test_an_epoch_is_a_pass_over_all_evidence_and_a_short_run_warms_up(small_run
     assert run.steps_per_epoch == 1 and len(run.batch()[0]) == config.batch
 
 
-def test_pairs_that_are_hardly_believed_hardly_count_beside_scores(small_run):
-    """A teacher that prefers the first image shown, nearly always: its pairs pull as little as they are believed."""
+def test_scores_and_pairs_share_the_weight_by_number_and_trust(small_run):
+    # A teacher that prefers the first image shown, nearly always: its pairs pull as little as they are believed.
     biased = [compared(a, b, 0.94 + 0.001 * (a < b)) for a in range(6) for b in range(6) if a != b]
     rewrite(small_run, [*(point(i, i / 10, 0.5) for i in range(6)), *biased])
     config = replace(read_config(small_run), pairs=4)
     run = Run(config, load(config), connect("cpu"))
-    assert run.most_trust == pytest.approx(0.5) and run.point_share == 1
-    alone = fidelity_loss(torch.tensor([-0.4]), torch.tensor([0.9]), torch.ones(1)).item()
-    assert run.losses()["compared"].item() < 0.01 * alone
-    # Without scores they are all there is, and count fully; where pairs are trusted more, scores count less.
+    assert run.compared_share == pytest.approx(run.pair_trust.sum().item() / (3 + run.pair_trust.sum().item()))
+    assert run.compared_share < 0.01
+    # Without scores they are all there is, and count fully.
     rewrite(small_run, [compared(a, b, 0.8 + 0.1 * (a < b)) for a in range(6) for b in range(6) if a != b])
-    few = Run(config, load(config), connect("cpu"))
-    assert few.most_trust == pytest.approx(float(few.pair_trust.mean()))
+    assert Run(config, load(config), connect("cpu")).compared_share == pytest.approx(1)
+    # One good comparison beside two doubtful scores, and beside many scores.
     rewrite(small_run, [point(0, 0.1, 0.1), point(1, 0.9, 0.1), compared(0, 1, 0.01), compared(1, 0, 0.99)])
     run = Run(config, load(config), connect("cpu"))
-    assert run.most_trust > 0.9 and run.point_share == pytest.approx(0.1 / run.most_trust)
+    assert run.compared_share == pytest.approx(0.98 / 1.18, abs=0.02)
+    assert run.point_share == pytest.approx(1 - run.compared_share)
+    rewrite(small_run, [*(point(i, i / 10) for i in range(8)), compared(0, 7, 0.01)])
+    run = Run(config, load(config), connect("cpu"))
+    assert run.compared_share == pytest.approx(0.98 / (8 * 0.5 + 0.98), abs=0.01)
+
+
+def test_few_scores_beside_many_comparisons_count_as_many_as_they_are(small_run):
+    """A step that shows one of them makes up for the steps that show none."""
+    pairs = [compared(a, b, 0.8) for a in range(6) for b in range(a + 1, 6)]
+    rewrite(small_run, [point(0, 0.1), point(5, 0.9), *pairs])
+    config = replace(read_config(small_run), pairs=2)
+    run = Run(config, load(config), connect("cpu"))
+    assert run.steps_per_epoch == 15 // 2 and 0 < run.compared_share < 1
+    assert run.point_share == pytest.approx((1 - run.compared_share) * 7 / 2)
+    counts = []
+    for run.step in range(7):
+        counts.append(len(run.batch()[0]))
+    mean = sum(run.point_share * (count > 0) for count in counts) / len(counts)
+    assert mean == pytest.approx(1 - run.compared_share)
+
+
+def test_learning_rates_are_gentler_from_a_student(small_run):
+    config = read_config(small_run)
+    assert config.rates == (1.5e-4, 1e-3)
+    assert replace(config, initial="leaf").rates == (5e-5, 3e-4)
+    assert replace(config, initial="leaf", lr=2e-4).rates == (2e-4, 3e-4)
+    run = Run(config, load(config), connect("cpu"))
+    run.advance()
+    # The first of two steps of warm-up, at the beginning of the decay.
+    warm = 1 / run.warmup
+    assert [group["lr"] for group in run.optimizer.param_groups] == pytest.approx([1.5e-4 * warm, 1e-3 * warm])
 
 
 def test_curves_have_a_column_for_each_loss_from_the_beginning(small_run):

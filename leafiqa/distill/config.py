@@ -24,6 +24,10 @@ CARD_WORDS: dict[str, type] = {
     "licences": dict,
     "limitations": list,
 }
+# Peak learning rates of backbone and head: from a backbone alone, and from a student, which forgets what else it knew
+# the faster it learns (docs/recipe.md, "From a student").
+_RATES = (1.5e-4, 1e-3)
+_STUDENT_RATES = (5e-5, 3e-4)
 # Fields that do not decide what a run ends with.
 _NOT_OUTCOME = ("output", "card", "device", "passes")
 
@@ -77,8 +81,8 @@ class Config:
         pairs: pairs that the teacher compared in a step, two pictures each, where the evidence has comparisons.
         ladders: severity ladders in a step, three pictures each.
         freeze: leading blocks of the backbone that keep their weights (the stem too); 0 trains all.
-        lr: peak learning rate of the backbone.
-        head_lr: peak learning rate of the head.
+        lr: peak learning rate of the backbone; 0 means the usual one, 1.5e-4 from a backbone and 5e-5 from a student.
+        head_lr: peak learning rate of the head; 0 means the usual one, 1e-3 from a backbone and 3e-4 from a student.
         weight_decay: AdamW's weight decay.
         warmup: steps of linear warm-up; at most a fifth of the run.
         ema: decay of the moving average of the weights, which is what is saved.
@@ -116,8 +120,8 @@ class Config:
     pairs: int = 4
     ladders: int = 1
     freeze: int = 2
-    lr: float = 1.5e-4
-    head_lr: float = 1e-3
+    lr: float = 0.0
+    head_lr: float = 0.0
     weight_decay: float = 0.02
     warmup: int = 80
     ema: float = 0.995
@@ -146,6 +150,12 @@ class Config:
     def begins_at_student(self) -> bool:
         """Whether training begins at a student of leafiqa, not at weights of a backbone alone."""
         return self.initial != "timm" and Path(self.initial).suffix not in {".pth", ".pt"}
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Peak learning rates of the backbone and of the head."""
+        usual = _STUDENT_RATES if self.begins_at_student else _RATES
+        return self.lr or usual[0], self.head_lr or usual[1]
 
     def fingerprint(self) -> dict[str, str]:
         """Return what decides the run's outcome, as text by field; a checkpoint goes on only under the same."""

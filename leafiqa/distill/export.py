@@ -23,7 +23,7 @@ from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.student import Student
 
 _RECORDED = (
-    "initial experts area look crop epochs batch pairs ladders freeze lr head_lr weight_decay warmup ema point_weight "
+    "initial experts area look crop epochs batch pairs ladders freeze weight_decay warmup ema point_weight "
     "pair_weight ladder_weight null_weight sigma reliability_power crossfit reconcile seed"
 ).split()
 _NAME = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]+")
@@ -65,6 +65,7 @@ def export(config: Config, state: Path, folder: Path) -> Card:
         **config.card.get("training", {}),
         "recipe": "LEAF-style joint point-wise and pair-wise distillation, weighted by the evidence's reliability",
         **{name: getattr(config, name) for name in _RECORDED},
+        **dict(zip(("lr", "head_lr"), config.rates)),
         "epochs_done": int(state.stem.removeprefix("epoch")),
     }
     if config.begins_at_student:

@@ -54,11 +54,10 @@ class Run:
         self.pointed = data.targets.isfinite().nonzero().squeeze(1)
         self.trust = data.reliabilities**config.reliability_power
         self.pair_trust = data.pair_reliabilities**config.reliability_power
-        # A teacher may be good at one kind of judgment and bad at the other: the kind that is trusted more counts
-        # fully, the other as much less as it is trusted less.
-        usual = [float(trust.mean()) for trust in (self.trust[self.pointed], self.pair_trust) if len(trust)]
-        self.most_trust = max(usual)
-        self.point_share = usual[0] / self.most_trust
+        # Scores and compared pairs share the weight by how many there are and how far they are trusted: a few dozen
+        # comparisons do not pull as hard as hundreds of scores, nor doubtful ones as hard as good ones.
+        scored, compared = float(self.trust[self.pointed].sum()), float(self.pair_trust.sum())
+        self.compared_share = compared / max(scored + compared, 1e-12)
         if state is None and not start.knows:
             self._probe()
         freeze(self.student, config.freeze)
@@ -71,16 +70,13 @@ class Run:
         learning = [p for p in self.student.backbone.parameters() if p.requires_grad]
         self.spread = Spread(self._see, learning, config.passes, processes)
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": learning, "lr": config.lr},
-                {"params": self._head_parameters(), "lr": config.head_lr},
-            ],
-            weight_decay=config.weight_decay,
+            [{"params": learning}, {"params": self._head_parameters()}], weight_decay=config.weight_decay
         )
-        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         # A pass over the evidence: over the scores, or over the compared pairs where these take longer.
         passes = [len(self.pointed) // config.batch, len(data.pairs) // config.pairs if config.pairs else 0]
         self.steps_per_epoch = max(1, *passes)
+        # Where there are fewer scores than steps, a step that has one makes up for those that have none.
+        self.point_share = (1 - self.compared_share) / min(1.0, max(len(self.pointed), 1) / self.steps_per_epoch)
         self.total = self.steps_per_epoch * config.epochs
         # A short run would otherwise end before it is warm.
         self.warmup = min(config.warmup, max(1, self.total // 5))
@@ -209,7 +205,7 @@ class Run:
                 data.preferences[compared],
                 self.pair_trust[compared],
                 config.sigma,
-                self.most_trust,
+                float(self.pair_trust.mean()),
             )
             count += 2 * len(compared)
         gaps, steps = [], []
@@ -229,13 +225,13 @@ class Run:
         config = self.config
         warm = min(1.0, (self.step + 1) / self.warmup)
         decay = 0.5 * (1 + math.cos(math.pi * self.step / self.total))
-        for group, peak in zip(self.optimizer.param_groups, self.peaks):
+        for group, peak in zip(self.optimizer.param_groups, config.rates):
             group["lr"] = peak * warm * decay
         losses = self.losses()
         factors = {
             "point": config.point_weight * self.point_share,
             "pair": config.pair_weight * self.point_share,
-            "compared": config.pair_weight,
+            "compared": config.pair_weight * self.compared_share,
             "ladder": config.ladder_weight,
             "null": config.null_weight,
             "gate": _GATE_WEIGHT,

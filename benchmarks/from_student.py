@@ -1,0 +1,69 @@
+"""Fast or gentle distillation from a student that knows something already.
+
+    python -m benchmarks.from_student FOLDER --initial STUDENT... [--json OUT.json]
+
+The newcomer's 200 photographs of BIQ2021's train part (benchmarks/newcomer.py) are distilled into each initial student
+at several learning rates, two seeds each; SRCC with MOS on both sets' `val`, before and after, tells what was learned
+and what was forgotten. `leaf` has seen these photographs before; for one that has not, train
+`python -m benchmarks.ablation FOLDER --only generated` first. What exists in FOLDER is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import leafiqa
+from benchmarks.accuracy import agreement
+from benchmarks.newcomer import prepare
+from leafiqa.distill.config import read_config
+from leafiqa.distill.distill import distill
+
+# Of the usual rates from a backbone.
+FACTORS = (1.0, 0.3, 0.1)
+RATES = (1.5e-4, 1e-3)
+SEEDS = (0, 1)
+
+
+def measure(student: str) -> dict[str, float]:
+    """Return SRCC with MOS on each set's `val`."""
+    metric = leafiqa.create_metric(weights=student)
+    return {name: agreement(metric, name)["srcc"] for name in ("agiqa3k", "biq2021")}
+
+
+def main() -> None:
+    """Distil, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--initial", nargs="+", default=["leaf"], help="student that training begins at")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    initials = [str(Path(name).resolve()) if Path(name).exists() else name for name in arguments.initial]
+    json_path = arguments.json and arguments.json.resolve()
+    if not (arguments.folder / "mine.toml").exists():
+        prepare(arguments.folder)
+    os.chdir(arguments.folder)  # the newcomer's config names files relative to it
+    base = read_config(Path("mine.toml"))
+    results = []
+    for initial in initials:
+        name = Path(initial).stem
+        rows = [{"factor": 0.0, "seed": None, **measure(initial)}]
+        for factor in FACTORS:
+            for seed in SEEDS:
+                output = Path(f"{name}_{factor}_{seed}")
+                rates = {"lr": RATES[0] * factor, "head_lr": RATES[1] * factor}
+                student = output / "leaf_lite0.mine.safetensors"
+                if not student.exists():
+                    distill(replace(base, initial=initial, seed=seed, output=output, **rates))
+                rows.append({"factor": factor, "seed": seed, **measure(str(student))})
+                print(name, rows[-1], flush=True)
+        results.append({"initial": name, "rows": rows})
+    if json_path:
+        json_path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
