@@ -28,7 +28,7 @@ def kill_often(longest, *arguments):
 def test_distillation(small_run):  # noqa: F811
     small_run.write_text(small_run.read_text().replace("epochs = 3", "epochs = 8\ncrossfit = 2"))
     config = read_config(small_run)
-    killed = kill_often(4.0, "distill", small_run)
+    killed = kill_often(2.5, "distill", small_run)
     assert killed >= 10
     alone = replace(config, output=small_run.parent / "undisturbed")
     done = subprocess.run(
