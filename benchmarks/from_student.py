@@ -22,9 +22,8 @@ from benchmarks.newcomer import prepare
 from leafiqa.distill.config import read_config
 from leafiqa.distill.distill import distill
 
-# Of the usual rates from a backbone.
+# Of the usual learning rates from a backbone.
 FACTORS = (1.0, 0.3, 0.1)
-RATES = (1.5e-4, 1e-3)
 SEEDS = (0, 1)
 
 
@@ -47,14 +46,15 @@ def main() -> None:
         prepare(arguments.folder)
     os.chdir(arguments.folder)  # the newcomer's config names files relative to it
     base = read_config(Path("mine.toml"))
+    lr, head_lr = replace(base, initial="timm").rates
     results = []
     for initial in initials:
         name = Path(initial).stem
         rows = [{"factor": 0.0, "seed": None, **measure(initial)}]
         for factor in FACTORS:
+            rates = {"lr": lr * factor, "head_lr": head_lr * factor}
             for seed in SEEDS:
                 output = Path(f"{name}_{factor}_{seed}")
-                rates = {"lr": RATES[0] * factor, "head_lr": RATES[1] * factor}
                 student = output / "leaf_lite0.mine.safetensors"
                 if not student.exists():
                     distill(replace(base, initial=initial, seed=seed, output=output, **rates))

@@ -403,19 +403,19 @@ def test_scores_and_pairs_share_the_weight_by_number_and_trust(small_run):
     rewrite(small_run, [*(point(i, i / 10, 0.5) for i in range(6)), *biased])
     config = replace(read_config(small_run), pairs=4)
     run = Run(config, load(config), connect("cpu"))
-    assert run.compared_share == pytest.approx(run.pair_trust.sum().item() / (3 + run.pair_trust.sum().item()))
-    assert run.compared_share < 0.01
+    assert run.factors["compared"] == pytest.approx(run.pair_trust.sum().item() / (3 + run.pair_trust.sum().item()))
+    assert run.factors["compared"] < 0.01
     # Without scores they are all there is, and count fully.
     rewrite(small_run, [compared(a, b, 0.8 + 0.1 * (a < b)) for a in range(6) for b in range(6) if a != b])
-    assert Run(config, load(config), connect("cpu")).compared_share == pytest.approx(1)
+    assert Run(config, load(config), connect("cpu")).factors["compared"] == pytest.approx(1)
     # One good comparison beside two doubtful scores, and beside many scores.
     rewrite(small_run, [point(0, 0.1, 0.1), point(1, 0.9, 0.1), compared(0, 1, 0.01), compared(1, 0, 0.99)])
     run = Run(config, load(config), connect("cpu"))
-    assert run.compared_share == pytest.approx(0.98 / 1.18, abs=0.02)
-    assert run.point_share == pytest.approx(1 - run.compared_share)
+    assert run.factors["compared"] == pytest.approx(0.98 / 1.18, abs=0.02)
+    assert run.factors["point"] == pytest.approx(1 - run.factors["compared"])
     rewrite(small_run, [*(point(i, i / 10) for i in range(8)), compared(0, 7, 0.01)])
     run = Run(config, load(config), connect("cpu"))
-    assert run.compared_share == pytest.approx(0.98 / (8 * 0.5 + 0.98), abs=0.01)
+    assert run.factors["compared"] == pytest.approx(0.98 / (8 * 0.5 + 0.98), abs=0.01)
 
 
 def test_few_scores_beside_many_comparisons_count_as_many_as_they_are(small_run):
@@ -424,13 +424,13 @@ def test_few_scores_beside_many_comparisons_count_as_many_as_they_are(small_run)
     rewrite(small_run, [point(0, 0.1), point(5, 0.9), *pairs])
     config = replace(read_config(small_run), pairs=2)
     run = Run(config, load(config), connect("cpu"))
-    assert run.steps_per_epoch == 15 // 2 and 0 < run.compared_share < 1
-    assert run.point_share == pytest.approx((1 - run.compared_share) * 7 / 2)
+    assert run.steps_per_epoch == 15 // 2 and 0 < run.factors["compared"] < 1
+    assert run.factors["point"] == pytest.approx((1 - run.factors["compared"]) * 7 / 2)
     counts = []
     for run.step in range(7):
         counts.append(len(run.batch()[0]))
-    mean = sum(run.point_share * (count > 0) for count in counts) / len(counts)
-    assert mean == pytest.approx(1 - run.compared_share)
+    mean = sum(run.factors["point"] * (count > 0) for count in counts) / len(counts)
+    assert mean == pytest.approx(1 - run.factors["compared"])
 
 
 def test_learning_rates_are_gentler_from_a_student(small_run):

@@ -54,10 +54,7 @@ class Run:
         self.pointed = data.targets.isfinite().nonzero().squeeze(1)
         self.trust = data.reliabilities**config.reliability_power
         self.pair_trust = data.pair_reliabilities**config.reliability_power
-        # Scores and compared pairs share the weight by how many there are and how far they are trusted: a few dozen
-        # comparisons do not pull as hard as hundreds of scores, nor doubtful ones as hard as good ones.
-        scored, compared = float(self.trust[self.pointed].sum()), float(self.pair_trust.sum())
-        self.compared_share = compared / max(scored + compared, 1e-12)
+        self.usual_pair_trust = float(self.pair_trust.mean())
         if state is None and not start.knows:
             self._probe()
         freeze(self.student, config.freeze)
@@ -75,8 +72,7 @@ class Run:
         # A pass over the evidence: over the scores, or over the compared pairs where these take longer.
         passes = [len(self.pointed) // config.batch, len(data.pairs) // config.pairs if config.pairs else 0]
         self.steps_per_epoch = max(1, *passes)
-        # Where there are fewer scores than steps, a step that has one makes up for those that have none.
-        self.point_share = (1 - self.compared_share) / min(1.0, max(len(self.pointed), 1) / self.steps_per_epoch)
+        self.factors = self._factors()
         self.total = self.steps_per_epoch * config.epochs
         # A short run would otherwise end before it is warm.
         self.warmup = min(config.warmup, max(1, self.total // 5))
@@ -93,6 +89,26 @@ class Run:
     def _head_parameters(self) -> list[torch.nn.Parameter]:
         residual = self.student.residual
         return [*self.student.head.parameters(), *([] if residual is None else residual.parameters())]
+
+    def _factors(self) -> dict[str, float]:
+        """Return what each loss is multiplied by.
+
+        Scores and compared pairs share the weight by how many there are and how far they are trusted: a few dozen
+        comparisons do not pull as hard as hundreds of scores, nor doubtful ones as hard as good ones.
+        """
+        config = self.config
+        scored, compared = float(self.trust[self.pointed].sum()), float(self.pair_trust.sum())
+        compared_share = compared / max(scored + compared, 1e-12)
+        # Where there are fewer scores than steps, a step that has one makes up for those that have none.
+        point_share = (1 - compared_share) / min(1.0, max(len(self.pointed), 1) / self.steps_per_epoch)
+        return {
+            "point": config.point_weight * point_share,
+            "pair": config.pair_weight * point_share,
+            "compared": config.pair_weight * compared_share,
+            "ladder": config.ladder_weight,
+            "null": config.null_weight,
+            "gate": _GATE_WEIGHT,
+        }
 
     def _probe(self) -> None:
         """Set the standardisation and fit the head on frozen features, before anything else learns.
@@ -205,7 +221,7 @@ class Run:
                 data.preferences[compared],
                 self.pair_trust[compared],
                 config.sigma,
-                float(self.pair_trust.mean()),
+                self.usual_pair_trust,
             )
             count += 2 * len(compared)
         gaps, steps = [], []
@@ -228,15 +244,7 @@ class Run:
         for group, peak in zip(self.optimizer.param_groups, config.rates):
             group["lr"] = peak * warm * decay
         losses = self.losses()
-        factors = {
-            "point": config.point_weight * self.point_share,
-            "pair": config.pair_weight * self.point_share,
-            "compared": config.pair_weight * self.compared_share,
-            "ladder": config.ladder_weight,
-            "null": config.null_weight,
-            "gate": _GATE_WEIGHT,
-        }
-        total = torch.stack([factors[name] * value for name, value in losses.items()]).sum()
+        total = torch.stack([self.factors[name] * value for name, value in losses.items()]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         self.spread.backward(total)
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 2.0)
