@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from leafiqa.distill.config import Config, read_config
-from leafiqa.distill.distill import distill
+from leafiqa.distillation.config import Config, read_config
+from leafiqa.distillation.run import distill
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "both": {},

@@ -20,11 +20,11 @@ from scipy.stats import kendalltau
 
 import leafiqa
 from leafiqa.api import resolve
-from leafiqa.distill.data import pristine_paths
-from leafiqa.distill.degradations import DEGRADATIONS, LEVELS, ladder, null_image
-from leafiqa.evaluate.agreement import agreement as measure
+from leafiqa.distillation.data import pristine_paths
+from leafiqa.evaluation.agreement import agreement as measure
 from leafiqa.images.decode import decode
 from leafiqa.metric import Metric
+from leafiqa.training.degradations import DEGRADATIONS, LEVELS, ladder, null_image
 
 DATA = Path(os.environ.get("LEAFIQA_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 

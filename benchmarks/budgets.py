@@ -24,12 +24,12 @@ from scipy.special import expit
 import leafiqa
 from benchmarks.accuracy import DATA
 from benchmarks.evidence import TEACHER
-from leafiqa.calibrate.choose import RIDGES, Choice, Labels, choose, held_out_errors
-from leafiqa.calibrate.features import Seen, see
-from leafiqa.calibrate.fit import Array
-from leafiqa.calibrate.select import DISAGREEMENT_LEAST, rank_disagreement, select
-from leafiqa.distill.initial import load_imagenet
-from leafiqa.evaluate.agreement import pearson, spearman
+from leafiqa.calibration.cross_validation import RIDGES, Choice, Labels, choose, held_out_errors
+from leafiqa.calibration.features import Seen, see
+from leafiqa.calibration.fit import Array
+from leafiqa.calibration.selection import DISAGREEMENT_LEAST, rank_disagreement, select
+from leafiqa.distillation.start import load_imagenet
+from leafiqa.evaluation.agreement import pearson, spearman
 from leafiqa.evidence.files import read_evidence
 from leafiqa.evidence.reliability import targets as teacher_targets
 from leafiqa.metric import Metric

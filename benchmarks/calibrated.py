@@ -2,8 +2,8 @@
 
 Each is a label-free student fine-tuned on a random part of a train set's human scores, whole groups (prompts,
 near-duplicates) at a time, drawn with seed 0 and not chosen among draws, and on the teacher's evidence on the rest of
-the train set, brought to the human scale by those scores (`leafiqa.calibrate.judged`). Accuracy is measured on `val`,
-which nothing was trained on; `python -m benchmarks.accuracy --quick --write-card` puts it into the card too.
+the train set, brought to the human scale by those scores (`leafiqa.calibration.teacher_labels`). Accuracy is
+measured on `val`, which nothing was trained on; `python -m benchmarks.accuracy --quick --write-card` puts it into the card too.
 `--runs N` averages the weights of N trainings, in different order. `--evidence DATASET=FILE...` adds evidence, such as
 second opinions, to the teacher's.
 """
@@ -20,17 +20,17 @@ import leafiqa
 from benchmarks.accuracy import DATA
 from benchmarks.budgets import RANGES, draw
 from benchmarks.evidence import TEACHER
-from leafiqa.calibrate.calibrate import Calibration, label_weights, save_calibrated
-from leafiqa.calibrate.choose import Choice, Labels
-from leafiqa.calibrate.features import see
-from leafiqa.calibrate.full import look_at, predict
-from leafiqa.calibrate.judged import gather
-from leafiqa.calibrate.tune import Material
-from leafiqa.evaluate.agreement import Agreement
-from leafiqa.evaluate.agreement import agreement as measure
-from leafiqa.evaluate.table import MosTable, read_mos
+from leafiqa.calibration.calibrator import Calibration, label_weights, save_calibrated
+from leafiqa.calibration.cross_validation import Choice, Labels
+from leafiqa.calibration.features import see
+from leafiqa.calibration.fine_tuning import look_at, predict
+from leafiqa.calibration.fine_tuning_rung import Material
+from leafiqa.calibration.teacher_labels import gather
+from leafiqa.evaluation.agreement import Agreement
+from leafiqa.evaluation.agreement import agreement as measure
 from leafiqa.evidence.files import cite, read_evidence
 from leafiqa.evidence.reliability import targets
+from leafiqa.labels.mos_table import MosTable, read_mos
 from leafiqa.metric import Metric
 from leafiqa.model.student import Student
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import leafiqa
 from benchmarks.accuracy import agreement
 from benchmarks.newcomer import prepare
-from leafiqa.distill.config import read_config
-from leafiqa.distill.distill import distill
+from leafiqa.distillation.config import read_config
+from leafiqa.distillation.run import distill
 
 # Of the usual learning rates from a backbone.
 FACTORS = (1.0, 0.3, 0.1)

@@ -25,8 +25,8 @@ import numpy as np
 import leafiqa
 from benchmarks.accuracy import DATA
 from benchmarks.evidence import TEACHER
-from leafiqa.evaluate.agreement import spearman
-from leafiqa.evaluate.table import read_mos
+from leafiqa.evaluation.agreement import spearman
+from leafiqa.labels.mos_table import read_mos
 
 IMAGES, LABELS = 200, 50
 CONFIG = """output = "mine"

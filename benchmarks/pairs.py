@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from benchmarks.evidence import TEACHER
-from leafiqa.evidence.order import order
+from leafiqa.evidence.bradley_terry import order
 from leafiqa.evidence.reliability import Preference
 from leafiqa.teachers.pairs import choose_pairs
 

@@ -1,8 +1,8 @@
 """How strong a ridge the rung `head` wants: `python -m benchmarks.ridges --student leaf FILE... --cache CACHE`.
 
 For random draws of the train images, whole groups at a time, the head is fitted with each ridge, and RMSE (as a share
-of the scale) and SRCC are taken on `val`. "chosen" is what cross-validation makes of it. `leafiqa.calibrate.choose`
-takes its ridges from here. Students that do not know a set are those of `benchmarks.ablation --only generated photos`,
+of the scale) and SRCC are taken on `val`. "chosen" is what cross-validation makes of it.
+`leafiqa.calibration.cross_validation` takes its ridges from here. Students that do not know a set are those of `benchmarks.ablation --only generated photos`,
 on the other set (`--dataset`). Features are shared with `benchmarks.budgets` (`--cache`).
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 import leafiqa
 from benchmarks.budgets import RANGES, Set, draw
-from leafiqa.calibrate.choose import RIDGES, Choice, choose, fits
+from leafiqa.calibration.cross_validation import RIDGES, Choice, choose, fits
 
 COUNTS = (15, 25, 50, 100, 250, 750)
 WIDER = (1.2, 0.6, *RIDGES, 0.01, 0.005)

@@ -22,7 +22,7 @@ from PIL import Image
 
 import leafiqa
 from leafiqa.cli.scenes import SCENES
-from leafiqa.folder.pipeline import score_files
+from leafiqa.scoring.pipeline import score_files
 
 BATCH = 16
 

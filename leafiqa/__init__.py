@@ -12,46 +12,117 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from leafiqa.api import create_metric
-    from leafiqa.errors import ImageError, InputError, LeafiqaError, UnknownModelError, WeightsError
-    from leafiqa.metric import ImageWarning, Metric
+    from leafiqa.api import (
+        calibrate,
+        create_metric,
+        distill,
+        evaluate,
+        import_judgments,
+        iter_scores,
+        model_card,
+        push,
+        score,
+        select,
+        summarise_evidence,
+    )
+    from leafiqa.errors import (
+        CalibrationError,
+        EvidenceError,
+        ImageError,
+        ImageWarning,
+        InputError,
+        LeafiqaError,
+        OutputError,
+        TeacherError,
+        TeacherRefused,
+        TeacherStopped,
+        TeacherUnusable,
+        TrainingError,
+        UnknownModelError,
+        WeightsError,
+    )
+    from leafiqa.metric import Metric
     from leafiqa.model.registry import list_models
+    from leafiqa.teachers.labelling import label
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name lives. Loaded on first use, so that `import leafiqa` is cheap and needs no torch.
 _HOMES = {
-    "create_metric": "leafiqa.api",
-    "list_models": "leafiqa.model.registry",
-    "Metric": "leafiqa.metric",
-    "ImageWarning": "leafiqa.metric",
-    "LeafiqaError": "leafiqa.errors",
-    "InputError": "leafiqa.errors",
-    "ImageError": "leafiqa.errors",
-    "WeightsError": "leafiqa.errors",
-    "UnknownModelError": "leafiqa.errors",
+    "leafiqa.api": (
+        "calibrate",
+        "create_metric",
+        "distill",
+        "evaluate",
+        "import_judgments",
+        "iter_scores",
+        "model_card",
+        "push",
+        "score",
+        "select",
+        "summarise_evidence",
+    ),
+    "leafiqa.errors": (
+        "CalibrationError",
+        "EvidenceError",
+        "ImageError",
+        "ImageWarning",
+        "InputError",
+        "LeafiqaError",
+        "OutputError",
+        "TeacherError",
+        "TeacherRefused",
+        "TeacherStopped",
+        "TeacherUnusable",
+        "TrainingError",
+        "UnknownModelError",
+        "WeightsError",
+    ),
+    "leafiqa.metric": ("Metric",),
+    "leafiqa.model.registry": ("list_models",),
+    "leafiqa.teachers.labelling": ("label",),
 }
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "CalibrationError",
+    "EvidenceError",
     "ImageError",
     "ImageWarning",
     "InputError",
     "LeafiqaError",
     "Metric",
+    "OutputError",
+    "TeacherError",
+    "TeacherRefused",
+    "TeacherStopped",
+    "TeacherUnusable",
+    "TrainingError",
     "UnknownModelError",
     "WeightsError",
+    "calibrate",
     "create_metric",
+    "distill",
+    "evaluate",
+    "import_judgments",
+    "iter_scores",
+    "label",
     "list_models",
+    "model_card",
+    "push",
+    "score",
+    "select",
+    "summarise_evidence",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _HOME:
         raise AttributeError(f"module 'leafiqa' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOME])

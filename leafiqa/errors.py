@@ -1,4 +1,4 @@
-"""Exceptions that leafiqa raises on purpose. All derive from `LeafiqaError`."""
+"""Every exception and warning that leafiqa raises on purpose. All exceptions derive from `LeafiqaError`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ class LeafiqaError(Exception):
 
 
 class InputError(LeafiqaError, ValueError):
-    """An argument or tensor is not of the documented form."""
+    """An argument, table, tensor or file is not of the documented form."""
 
 
 class ImageError(LeafiqaError, ValueError):
     """One image cannot be read, or cannot be decoded faithfully."""
+
+
+class OutputError(LeafiqaError, OSError):
+    """A file cannot be written where it was asked for: it would replace something, or there is no such folder."""
 
 
 class WeightsError(LeafiqaError, RuntimeError):
@@ -29,3 +33,43 @@ class EvidenceError(LeafiqaError, ValueError):
 
 class CalibrationError(LeafiqaError, ValueError):
     """The labels cannot support a calibration."""
+
+
+class TrainingError(LeafiqaError, RuntimeError):
+    """A training cannot be done as asked, or has failed: nothing of it is saved."""
+
+
+class TeacherError(LeafiqaError):
+    """A question that stays without an answer; the message says why.
+
+    Attributes:
+        tokens: what it cost all the same, `(in, out)`.
+    """
+
+    def __init__(self, message: str, tokens: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(message)
+        self.tokens = tokens
+
+
+class TeacherRefused(TeacherError):
+    """The server understood the question and refused it.
+
+    Attributes:
+        status: the HTTP status.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class TeacherStopped(TeacherError):
+    """Asking was stopped before this question had its answer."""
+
+
+class TeacherUnusable(TeacherError):
+    """No question can be answered: a wrong address, model or key."""
+
+
+class ImageWarning(UserWarning):
+    """An image of several could not be scored (its score is NaN), or was scored with a remark."""

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from leafiqa.errors import ImageError, InputError
-from leafiqa.images.inputs import ImageLike, each, is_single, raise_on_values, to_tensor, values_valid
+from leafiqa.errors import ImageError, ImageWarning, InputError
+from leafiqa.files import printable
+from leafiqa.images.inputs import (
+    LOSS_TOLERANCE,
+    TOLERANCE,
+    ImageLike,
+    each,
+    is_single,
+    raise_on_values,
+    to_tensor,
+    values_valid,
+)
 from leafiqa.model.card import Card
+from leafiqa.model.checkpoint import load_student
+from leafiqa.model.device import pick_device
+from leafiqa.model.exact import exact_float32
 from leafiqa.model.preprocess import Preprocess
+from leafiqa.model.resolve import resolve
 from leafiqa.model.student import Student
 
 # Resized images in one forward pass, and images held resized while an iterable is walked.
@@ -21,12 +36,14 @@ _BATCH = 16
 _WINDOW = 64
 
 
-class ImageWarning(UserWarning):
-    """An image of several could not be scored (its score is NaN), or was scored with a remark."""
-
-
 class Metric(nn.Module):
     """A no-reference image quality metric; made by `leafiqa.create_metric`.
+
+    Inside a module of yours it is inert: its network is none of the module's children, so it has no part in the
+    module's parameters, buffers, `state_dict`, `train()`, `half()` or conversions, and stays what it is. It follows the
+    module to another device. With `inert=False` it is an ordinary child instead, whose network may be trained.
+
+    Calling it from several threads at once gives the same scores as one call after another.
 
     Attributes:
         metric_name: name of the model, `arch.tag`.
@@ -34,20 +51,28 @@ class Metric(nn.Module):
         lower_better: False, a higher score is a better image.
         as_loss: whether calling it returns a loss to minimise.
         card: the model card.
+        student: the network.
+        inert: whether the network is kept out of the module tree.
     """
 
     metric_mode = "NR"
     lower_better = False
+    student: Student
 
-    def __init__(self, student: Student, card: Card, as_loss: bool = False) -> None:
+    def __init__(self, student: Student, card: Card, as_loss: bool = False, inert: bool = True) -> None:
         super().__init__()
-        self.student = student
+        self.inert = inert
+        student.requires_grad_(False).train(False)
+        if inert:
+            # Past nn.Module's own bookkeeping, which would make it a child.
+            self.__dict__["student"] = student
+        else:
+            self.student = student
         self.card = card
         self.preprocess = Preprocess.from_dict(card.preprocess)
         self.metric_name = card.name
         self.as_loss = as_loss
-        self.requires_grad_(False)
-        self.train(False)
+        super().train(False)
 
     @property
     def score_range(self) -> tuple[float, float]:
@@ -60,21 +85,44 @@ class Metric(nn.Module):
         return self.student.mean.device
 
     def train(self, mode: bool = True) -> Metric:
-        """Do nothing: a metric inside a model that is being trained stays in evaluation mode."""
-        return super().train(False)
+        """Do nothing while inert: a metric inside a model that is being trained stays in evaluation mode."""
+        return super().train(False if self.inert else mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Metric:
+        """Follow `.to(device)`, `.cuda()` and the like; inert, changes of precision are not followed."""
+        super()._apply(fn, recurse)
+        if self.inert:
+            place = fn(torch.empty(0, device=self.device)).device
+            if place.type != "meta":
+                self.student.to(place)
+        return self
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing: Any,
+        unexpected: Any,
+        errors: Any,
+    ) -> None:
+        """Take nothing while inert: checkpoints of a module written when its metric had entries still load."""
+        if not self.inert:
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
 
     def forward(self, images: ImageLike | Iterable[ImageLike]) -> Tensor:
         """Score images.
 
         Args:
-            images: a tensor `(B, 3, H, W)` or `(3, H, W)`, RGB, uint8 or floating point in [0, 1]; a path, bytes,
-                a binary file object, a PIL image, an `(H, W, 3)` array; or an iterable of these, in any mixture of
-                forms and sizes.
+            images: a tensor `(B, 3, H, W)` or `(3, H, W)`, RGB (one channel: grey), uint8 or floating point in
+                [0, 1]; a path, bytes, a binary file object, a PIL image, an `(H, W, 3)` array; or an iterable of
+                these, in any mixture of forms and sizes.
 
         Returns:
             Scores `(N,)`, float32, in input order, on the metric's device, within `score_range`. With `as_loss` a
             scalar to minimise instead: the top of the range minus the mean score, differentiable with respect to
-            float pixels.
+            float pixels. Pixels up to 0.25 outside [0, 1], as a network under training makes them, are clamped then.
 
             A file in an iterable that cannot be decoded scores NaN, with an `ImageWarning` that says which and why.
             So does an image outside [0, 1] on an accelerator, where looking at its values would make the caller wait.
@@ -115,11 +163,13 @@ class Metric(nn.Module):
         if tensor.dtype == torch.uint8 or not tensor.shape[0]:
             valid = torch.ones(tensor.shape[0], dtype=torch.bool, device=tensor.device)
         else:
-            valid = values_valid(tensor)
+            valid = values_valid(tensor, LOSS_TOLERANCE if self.as_loss else TOLERANCE)
             if on_host and not torch.compiler.is_compiling():
                 raise_on_values(tensor, valid)
+            if self.as_loss:
+                tensor = tensor.clamp(0, 1)
         # From the host uint8 travels as it is: a quarter of the bytes.
-        with torch.autocast(self.device.type, enabled=False):
+        with torch.autocast(self.device.type, enabled=False), exact_float32(self.device):
             return self.preprocess.resize(tensor.to(self.device)), valid.to(self.device)
 
     def _look_at_each(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -160,16 +210,37 @@ class Metric(nn.Module):
 
     def _score_resized(self, resized: Tensor, valid: Tensor) -> Tensor:
         low, high = self.score_range
-        with _exact_convolutions(resized), torch.autocast(resized.device.type, enabled=False):
+        with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
             logits = [self.student(batch) for batch in resized.split(_BATCH)] if resized.shape[0] else []
         scores = torch.cat(logits).sigmoid() if logits else resized.new_empty(0)
         return torch.where(valid, low + (high - low) * scores, torch.nan)
 
     def __repr__(self) -> str:
         return (
-            f"Metric({self.metric_name}, weights {self.card.short_hash}, range {self.score_range}, "
+            f"Metric({printable(self.metric_name)}, weights {self.card.short_hash}, range {self.score_range}, "
             f"as_loss={self.as_loss}, device={self.device})"
         )
+
+
+def load_metric(
+    name: str = "leaf",
+    *,
+    as_loss: bool = False,
+    device: str | torch.device | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    dtype: torch.dtype | None = None,
+    inert: bool = True,
+) -> Metric:
+    """Load a metric; `leafiqa.create_metric`, which describes the arguments, is this function's public face."""
+    file, card = resolve(name, weights)
+    if dtype not in (None, torch.float32, torch.float16, torch.bfloat16):
+        raise InputError(f"dtype must be torch.float32, torch.float16, torch.bfloat16 or None, got {dtype!r}")
+    place = pick_device(device)
+    metric = Metric(load_student(file, card), card, as_loss=as_loss, inert=inert)
+    if dtype is not None:
+        metric.student.backbone.to(dtype)
+        metric.student.head.to(dtype)
+    return metric.to(place)
 
 
 def _warn(message: str) -> None:
@@ -182,14 +253,5 @@ def _warn(message: str) -> None:
 
 def _short(image: object) -> str:
     text = str(image) if isinstance(image, str) or hasattr(image, "__fspath__") else type(image).__name__
+    text = printable(text)
     return text if len(text) <= 120 else "..." + text[-117:]
-
-
-@contextlib.contextmanager
-def _exact_convolutions(images: Tensor) -> Iterator[None]:
-    """Deterministic float32 convolutions while scoring on CUDA; the caller's flags are put back afterwards."""
-    if images.device.type != "cuda" or torch.compiler.is_compiling():
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield

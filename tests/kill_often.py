@@ -13,7 +13,7 @@ import time
 import timm  # noqa: F401
 import torch  # noqa: F401
 
-import leafiqa.distill.train
+import leafiqa.distillation.training_loop
 from leafiqa.cli.main import cli
 
 
@@ -24,7 +24,7 @@ def begin(arguments):
         return child
     code = 1
     try:
-        leafiqa.distill.train._CHECKPOINT_SECONDS = 0
+        leafiqa.distillation.training_loop._CHECKPOINT_SECONDS = 0
         code = cli(arguments, standalone_mode=False) or 0
     finally:
         sys.stdout.flush()

@@ -8,9 +8,9 @@ from scipy.stats import kendalltau
 
 import leafiqa
 from benchmarks.accuracy import agreement
-from leafiqa.distill.data import pristine_paths
-from leafiqa.distill.degradations import DEGRADATIONS, LEVELS, ladder, null_image
+from leafiqa.distillation.data import pristine_paths
 from leafiqa.images.decode import decode
+from leafiqa.training.degradations import DEGRADATIONS, LEVELS, ladder, null_image
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from leafiqa.evidence.files import read_evidence
 from leafiqa.evidence.reliability import targets
-from tests.chat_server import ChatServer, picture
+from tests.teachers.chat_server import ChatServer, picture
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "label.md"
 BLOCK = re.compile(r"^```(bash|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 import leafiqa
-from leafiqa.distill.config import read_config
-from tests.test_calibrate import labelled  # noqa: F401
-from tests.test_distill import small_run  # noqa: F401
+from leafiqa.distillation.config import read_config
+from tests.calibration.test_calibration import labelled  # noqa: F401
+from tests.distillation.test_distillation import small_run  # noqa: F401
 
 
 def kill_often(longest, *arguments):

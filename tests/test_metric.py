@@ -108,7 +108,7 @@ def test_any_size_scores_within_the_range(metric, size):
 
 def test_a_degraded_picture_scores_lower(metric):
     from leafiqa.cli.scenes import mountains
-    from leafiqa.distill.degradations import ladder
+    from leafiqa.training.degradations import ladder
 
     for name in ("blur", "noise", "jpeg"):
         scores = metric(ladder(mountains(np.random.default_rng(0)), name, seed=0))

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from leafiqa.cli.progress import progress, steps
-from leafiqa.cli.table import table_options
+from leafiqa.cli.options import (
+    device_option,
+    evidence_options,
+    json_option,
+    metric_options,
+    overwrite_option,
+    seed_option,
+    table_options,
+)
+from leafiqa.cli.output import note, remarks, result, result_json
+from leafiqa.cli.progress import Bar, progress
 
 
-@click.command()
+@click.command("calibrate", short_help="Put a metric on a human scale with a few ratings.")
 @table_options
 @click.option(
     "-o",
@@ -22,35 +31,25 @@ from leafiqa.cli.table import table_options
     required=True,
     help="The student to write, FOLDER/arch.tag: FOLDER/arch.tag.safetensors and its .json.",
 )
+@overwrite_option
+@metric_options
 @click.option(
-    "--metric", "name", default="leaf", show_default=True, help="A name, file, folder or hf-hub:... to start from."
-)
-@click.option(
+    "--scale",
     "--range",
-    "score_range",
+    "scale",
     type=float,
     nargs=2,
-    help="Ends of the scale, such as 1 5.  [default: the labels' span and a tenth]",
+    help="Ends of the human scale, such as 1 5.  [default: the labels' span and a tenth]",
 )
 @click.option(
     "--rung",
     "rungs",
     type=click.Choice(["scale", "head"]),
     multiple=True,
-    help="Allow only this rung.  [default: choose]",
+    help="Allow only this rung: refit the scale alone, or the head.  [default: choose]",
 )
 @click.option("--full", is_flag=True, help="Also try to fine-tune the whole student: minutes on a GPU, longer without.")
-@click.option(
-    "--evidence",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    multiple=True,
-    help="A teacher's evidence: --full then also learns from the images that it judged and nobody rated.",
-)
-@click.option(
-    "--judged",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that the evidence's names are relative to.  [default: --images, else the table's folder]",
-)
+@evidence_options
 @click.option(
     "--runs",
     type=click.IntRange(1),
@@ -58,94 +57,80 @@ from leafiqa.cli.table import table_options
     show_default=True,
     help="Fine-tune so many times, in different order, and average the weights.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds the cross-validation.")
-def calibrate(
+@json_option
+@device_option
+@seed_option
+def command(
     table: Path,
-    output: Path,
-    name: str,
     images: Path | None,
     image_column: str | None,
     mos_column: str | None,
     split: str | None,
-    score_range: tuple[float, float] | None,
+    output: Path,
+    overwrite: bool,
+    name: str,
+    weights: str | None,
+    scale: tuple[float, float] | None,
     rungs: tuple[str, ...],
     full: bool,
     evidence: tuple[Path, ...],
-    judged: Path | None,
+    evidence_images: Path | None,
     runs: int,
+    as_json: bool,
     device: str,
     seed: int,
 ) -> None:
     """Calibrate a metric on as few as ten labelled images.
 
     Chooses by cross-validation between refitting the scale alone, refitting the head and, with --full, fine-tuning the
-    whole student, and says what accuracy to expect on other images like these.
+    whole student, and says what accuracy to expect on other images like these. With --evidence, fine-tuning also learns
+    from images that a teacher judged and nobody rated.
     """
     import leafiqa
-    from leafiqa.calibrate.calibrate import RUNGS, save_calibrated
-    from leafiqa.calibrate.calibrate import calibrate as run
-    from leafiqa.evaluate.datasets import read_labels
-    from leafiqa.evidence.files import cite
-    from leafiqa.evidence.scores import read_scores
+    from leafiqa.calibration.calibrator import RUNGS, student_place
+    from leafiqa.model.checkpoint import check_free
 
-    if output.suffix in {".safetensors", ".json"}:
-        output = output.with_suffix("")
-    if output.exists() and output.is_dir():
-        raise click.UsageError(f"-o {output} is a folder; name the student in it, such as {output / 'leaf_lite0.mine'}")
+    folder, student = student_place(output)
+    check_free(folder, student, overwrite)
     warnings.simplefilter("ignore")
-    labelled = read_labels(table, images=images, image_column=image_column, mos_column=mos_column, split=split)
-    said: dict[Path, float] | None = None
-    if evidence:
-        said, left_out = read_scores(evidence, judged or images or (table if table.is_dir() else table.parent))
-        labelled.problems += left_out
-        # Images of other splits are not to be learned from, labelled or not.
-        others = {path.resolve() for path in labelled.elsewhere}
-        said = {path: score for path, score in said.items() if path not in others}
-    metric = leafiqa.create_metric(weights=name, device=device)
     with contextlib.ExitStack() as shown:
-        bar: Callable[[int, int], None] | None = None
+        looking = shown.enter_context(progress("looking"))
+        bars: list[Bar] = []
 
         def tuning(done: int, total: int) -> None:
-            nonlocal bar
-            if bar is None:  # one bar at a time
+            if not bars:  # one bar at a time
                 shown.close()
-                bar = shown.enter_context(steps("fine-tuning"))
-            bar(done, total)
+                bars.append(shown.enter_context(progress("fine-tuning")))
+            bars[0](done, total)
 
-        places = {row.path.resolve() for row in labelled.rows}
-        looks = len(labelled.rows) + len(set(said or {}) - places)
-        advance = shown.enter_context(progress(looks, "looking"))
-        result = run(
-            metric,
-            labelled,
-            score_range=score_range,
+        found = leafiqa.calibrate(
+            name,
+            table,
+            weights=weights,
+            scale=scale,
+            images=images,
+            image_column=image_column,
+            mos_column=mos_column,
+            split=split,
             rungs=rungs or RUNGS,
             full=full,
-            evidence=said,
+            evidence=evidence,
+            evidence_images=evidence_images,
             runs=runs,
+            device=device,
             seed=seed,
-            advance=advance,
+            progress=looking,
             tuning=tuning,
         )
-    for problem in result.problems:
-        click.echo(f"leafiqa: {problem}", err=True)
-    cited = cite(evidence) if result.judged else ""
-    card = save_calibrated(result, metric.card, output.name, output.parent, data=table.name, evidence=cited)
-    measured = result.expected
-    low, high = result.score_range
-    ridge = f" (ridge {result.choice.ridge:g})" if result.choice.ridge is not None else ""
-    click.echo(f"{output}.safetensors, weights {card.short_hash}")
-    click.echo(f"rung       {result.choice.rung}{ridge}, {result.labels} labels, scale {low:g} to {high:g}")
-    click.echo(
-        f"expect     SRCC {measured.srcc:.3f} [{measured.srcc_interval[0]:.3f}, {measured.srcc_interval[1]:.3f}], "
-        f"PLCC {measured.plcc:.3f} [{measured.plcc_interval[0]:.3f}, {measured.plcc_interval[1]:.3f}], "
-        f"RMSE {measured.rmse:.3g} on other images like these (cross-validation)"
-    )
-    if not measured.srcc_interval[0] > 0:
-        click.echo(
+    remarks(found.problems)
+    file = found.save(output, overwrite=overwrite)
+    if as_json:
+        result_json({**found.to_dict(), "path": str(file)})
+    else:
+        result(f"{file}\n{found}\nuse        leafiqa score --weights {file} PATH...")
+    low = found.expected.srcc_interval[0]
+    if math.isfinite(low) and low <= 0:
+        note(
             "leafiqa: on these labels the calibrated student does not order images better than chance would; "
-            "label more images, of low, middling and high quality",
-            err=True,
+            "label more images, of low, middling and high quality"
         )
-    click.echo(f"use        leafiqa score --metric {output}.safetensors PATH...")

@@ -6,41 +6,56 @@ from pathlib import Path
 
 import click
 
+from leafiqa.cli.options import device_option, metric_options
+from leafiqa.cli.progress import progress
 
-@click.command()
-@click.option("--metric", "name", default="leaf", show_default=True, help="A name that `leafiqa models` lists.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+PICTURES = Path(__file__).with_name("pictures")
+
+
+@click.command("demo", short_help="See scores fall as pictures get worse.")
+@metric_options
+@device_option
 @click.option(
     "--save", type=click.Path(file_okay=False, path_type=Path), help="Folder to keep the pictures in, as PNG."
 )
-def demo(name: str, device: str, save: Path | None) -> None:
-    """Draw a few scenes, degrade them step by step, and show the scores fall."""
+def command(name: str, weights: str | None, device: str, save: Path | None) -> None:
+    """Degrade two photographs step by step, and show their scores fall."""
     import numpy as np
     from PIL import Image
     from rich.console import Console
     from rich.table import Table
 
     import leafiqa
-    from leafiqa.cli.scenes import SCENES
-    from leafiqa.distill.degradations import DEGRADATIONS, LEVELS, ladder
+    from leafiqa.training.degradations import DEGRADATIONS, LEVELS, ladder
 
-    metric = leafiqa.create_metric(name, device=device)
+    metric = leafiqa.create_metric(name, weights=weights, device=device)
     low, high = metric.score_range
     table = Table(
         title=f"{metric.metric_name}, weights {metric.card.short_hash}",
-        caption=f"each scene as drawn, then degraded in five steps; scores from {low:g} to {high:g}, higher is better",
+        caption=f"each photograph as it is, then degraded in five steps; scores from {low:g} to {high:g}, higher is "
+        "better",
         padding=(0, 0, 0, 1),
     )
-    for heading in ("scene", "degradation", "drawn", *(f"step {level}" for level in range(1, LEVELS + 1))):
-        table.add_column(heading, justify="left" if heading in ("scene", "degradation") else "right", no_wrap=True)
-    for number, (scene, draw) in enumerate(SCENES.items()):
-        pixels = draw(np.random.default_rng(number))
-        for degradation in DEGRADATIONS:
-            steps = ladder(pixels, degradation, seed=number)
-            table.add_row(scene, degradation, *(f"{score:.3f}" for score in metric(steps).tolist()))
-            if save:
-                save.mkdir(parents=True, exist_ok=True)
+    for heading in ("photograph", "degradation", "as it is", *(f"step {level}" for level in range(1, LEVELS + 1))):
+        left = heading in ("photograph", "degradation")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    if save:
+        save.mkdir(parents=True, exist_ok=True)
+    files = sorted(PICTURES.glob("*.jpg"))
+    total = len(files) * len(DEGRADATIONS) * LEVELS
+    with progress("scoring") as bar:
+        for number, file in enumerate(files):
+            pixels = np.asarray(Image.open(file).convert("RGB"))
+            first = metric(pixels).item()
+            for place, degradation in enumerate(DEGRADATIONS):
+                steps = ladder(pixels, degradation, seed=number)
+                scores = [first]
                 for level, step in enumerate(steps):
-                    Image.fromarray(step).save(save / f"{scene}_{degradation}_{level}.png")
-        table.add_section()
+                    if level:
+                        scores.append(metric(step).item())
+                        bar((number * len(DEGRADATIONS) + place) * LEVELS + level, total)
+                    if save:
+                        Image.fromarray(step).save(save / f"{file.stem}_{degradation}_{level}.png")
+                table.add_row(file.stem, degradation, *(f"{score:.3f}" for score in scores))
+            table.add_section()
     Console().print(table)

@@ -6,28 +6,31 @@ from pathlib import Path
 
 import click
 
-from leafiqa.cli.progress import steps
+from leafiqa.cli.options import FILE, overwrite_option
+from leafiqa.cli.output import note
+from leafiqa.cli.progress import progress
 
 
-@click.command()
-@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
-def distill(config: Path) -> None:
-    """Distil a student from a teacher's evidence, as the TOML file CONFIG says; docs/recipe.md describes it.
+@click.command("distill", short_help="Distil a student from a teacher's evidence.")
+@click.argument("config", type=FILE)
+@overwrite_option
+def command(config: Path, overwrite: bool) -> None:
+    """Distil a student from a teacher's evidence, as the TOML file CONFIG says; docs/distill.md describes it.
 
     Killed at any moment, the same command goes on where it stopped. The student is written into the config's output
     folder, and its place is printed.
     """
-    from leafiqa.distill.config import read_config
-    from leafiqa.distill.distill import distill as run
-    from leafiqa.distill.processes import connect
+    import os
 
-    settings = read_config(config)
-    processes = connect(settings.device)
-    if processes.rank:
-        run(settings, processes, lambda line: None)
+    import leafiqa
+
+    if os.environ.get("RANK", "0") != "0":
+        leafiqa.distill(config, overwrite=overwrite)
         return
-    with steps("distilling") as progress:
-        card = run(settings, processes, lambda line: click.echo(line, err=True), progress)
-    if card is not None:
-        click.echo(f"weights {card.short_hash}; score with: leafiqa score --metric FILE PATH...", err=True)
-        click.echo(settings.output / f"{card.name}.safetensors")
+    with progress("distilling", "steps") as bar:
+        made = leafiqa.distill(config, overwrite=overwrite, log=bar.say, progress=bar)
+    if made is not None:
+        for line in str(made).splitlines():
+            note(line)
+        note(f"score with: leafiqa score --weights {made.path} PATH...")
+        click.echo(made.path)

@@ -8,18 +8,25 @@ import sys
 import click
 
 import leafiqa
-from leafiqa.cli.calibrate import calibrate
-from leafiqa.cli.demo import demo
-from leafiqa.cli.distill import distill
-from leafiqa.cli.eval import evaluate
-from leafiqa.cli.evidence import evidence
-from leafiqa.cli.import_ import import_
-from leafiqa.cli.label import label
+from leafiqa.cli import calibrate, demo, distill, eval, evidence, import_, label, models, score, select
 from leafiqa.cli.memory import keep_freed_memory
-from leafiqa.cli.models import info, models, push
-from leafiqa.cli.score import score
-from leafiqa.cli.select import select
+from leafiqa.cli.output import note
 from leafiqa.errors import LeafiqaError
+
+COMMANDS = (
+    score.command,
+    models.models,
+    models.info,
+    demo.command,
+    label.command,
+    import_.command,
+    evidence.command,
+    distill.command,
+    select.command,
+    calibrate.command,
+    eval.command,
+    models.push,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -28,7 +35,7 @@ def cli() -> None:
     """No-reference image quality: how good does an image look to people?"""
 
 
-for command in (score, models, info, demo, label, import_, evidence, distill, select, calibrate, evaluate, push):
+for command in COMMANDS:
     cli.add_command(command)
 
 
@@ -52,7 +59,8 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except LeafiqaError as error:
-        click.echo(f"leafiqa: {error}", err=True)
+        for line in f"leafiqa: {error}".split("\n"):
+            note(line)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("leafiqa: interrupted", err=True)

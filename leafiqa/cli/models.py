@@ -8,48 +8,56 @@ from typing import Any
 
 import click
 
-from leafiqa.api import resolve
+from leafiqa.cli.options import json_option
+from leafiqa.cli.output import result
 from leafiqa.model.card import Card
 from leafiqa.model.registry import aliases, list_models
+from leafiqa.model.resolve import resolve
 
 
-@click.command()
+@click.command("models", short_help="List the models that come with leafiqa.")
 @click.argument("pattern", default="")
-def models(pattern: str) -> None:
+@json_option
+def models(pattern: str, as_json: bool) -> None:
     """List the models that come with leafiqa; PATTERN is a shell-style filter such as 'leaf*'."""
-    for name in list_models(pattern):
-        card = resolve(name)[1]
+    found = {name: resolve(name)[1] for name in list_models(filter=pattern)}
+    if as_json:
+        click.echo(json.dumps({name: card.description for name, card in found.items()}, indent=2))
+        return
+    for name, card in found.items():
         target = f"-> {aliases()[name]}: " if name in aliases() else ""
-        click.echo(f"{name:24} {target}{card.description}")
+        result(f"{name:24} {target}{card.description}")
 
 
-@click.command()
-@click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print the card as it is, JSON.")
-def info(name: str, as_json: bool) -> None:
+@click.command("info", short_help="Show a model's card.")
+@click.argument("name", default="leaf")
+@click.option("--weights", help="A student in some place, instead of a name: a file, a folder or hf-hub:owner/repo.")
+@json_option
+def info(name: str, weights: str | None, as_json: bool) -> None:
     """Show a model's card: architecture, licences, training, accuracy, hash.
 
-    NAME is a name that `leafiqa models` lists, a file, a folder or hf-hub:owner/repo[@revision].
+    NAME is a name that `leafiqa models` lists.
     """
-    file, card = resolve(name)
+    file, card = resolve(name, weights)
     if as_json:
         click.echo(card.to_json(), nl=False)
         return
-    click.echo(f"{card.name}\n{card.description}\n\nfile       {file}\nsha256     {card.sha256}")
-    click.echo(f"range      {card.score_range[0]:g} to {card.score_range[1]:g}, higher is better")
-    click.echo(f"unit       {card.score.get('unit', 'not stated')}")
+    result(f"{card.name}\n{card.description}\n\nfile       {file}\nsha256     {card.sha256}")
+    result(f"range      {card.score_range[0]:g} to {card.score_range[1]:g}, higher is better")
+    result(f"unit       {card.score.get('unit', 'not stated')}")
+    _percentiles(card)
     _accuracy(card)
     for title in ("licences", "architecture", "preprocess", "teacher", "training"):
-        click.echo(f"\n{title}")
+        result(f"\n{title}")
         for key, value in getattr(card, title).items():
-            click.echo(f"  {key}: {_plain(value)}")
+            result(f"  {key}: {_plain(value)}")
     if card.limitations:
-        click.echo("\nlimitations")
+        result("\nlimitations")
         for line in card.limitations:
-            click.echo(f"  - {line}")
+            result(f"  - {line}")
 
 
-@click.command()
+@click.command("push", short_help="Upload a student to the Hugging Face Hub.")
 @click.argument("student", type=click.Path(exists=True, path_type=Path))
 @click.argument("repo")
 @click.option("--private", is_flag=True, help="Make a new repository private.")
@@ -58,24 +66,32 @@ def push(student: Path, repo: str, private: bool) -> None:
 
     STUDENT is a .safetensors file with its card beside it, or their folder. Prints the reference that fetches it.
     """
-    from leafiqa.model.upload import push as upload
+    from leafiqa.model.upload import upload
 
     click.echo(upload(student, repo, private=private))
 
 
+def _percentiles(card: Card) -> None:
+    """Print what scores real pictures have, where the card tells."""
+    for kind, shares in (card.score.get("percentiles") or {}).items():
+        if isinstance(shares, dict):
+            told = ", ".join(f"{share} % below {value}" for share, value in shares.items())
+            result(f"pictures   {kind}: {told}")
+
+
 def _accuracy(card: Card) -> None:
     if card.accuracy:
-        click.echo("\naccuracy (95 % bootstrap intervals)")
+        result("\naccuracy (95 % bootstrap intervals)")
     for row in card.accuracy:
         try:
-            click.echo(
+            result(
                 f"  {row['dataset']} {row['split']}, n={row['n']}: "
                 f"SRCC {row['srcc']:.3f} [{row['srcc_interval'][0]:.3f}, {row['srcc_interval'][1]:.3f}], "
                 f"PLCC {row['plcc']:.3f} [{row['plcc_interval'][0]:.3f}, {row['plcc_interval'][1]:.3f}]"
             )
         except (KeyError, TypeError, IndexError, ValueError):
             # Somebody else's card: show what it says.
-            click.echo(f"  {json.dumps(row, ensure_ascii=False)}")
+            result(f"  {json.dumps(row, ensure_ascii=False)}")
 
 
 def _plain(value: Any) -> str:

@@ -4,115 +4,159 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO
 
 import click
 
-from leafiqa.cli.progress import progress
-from leafiqa.folder.find import find_images
-from leafiqa.folder.rows import FORMATS, Row, header, read_scored, render
-
-if TYPE_CHECKING:
-    from leafiqa.metric import Metric
-
-
-@click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("-r", "--recursive", is_flag=True, help="Look into the folders of a folder, too.")
-@click.option("--metric", "name", default="leaf", show_default=True, help="A name that `leafiqa models` lists.")
-@click.option("--weights", help="Weights in place of the metric's: a file, a folder or hf-hub:owner/repo[@revision].")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="Output format; table, or from the ending of -o.")
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write instead of stdout."
+from leafiqa.cli.options import (
+    FILE,
+    device_option,
+    metrics_of,
+    overwrite_option,
+    recursive_option,
+    several_metrics_options,
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted -o file: score what it lacks.")
+from leafiqa.cli.output import note, remarks
+from leafiqa.cli.progress import progress
+from leafiqa.errors import InputError
+from leafiqa.files import check_output, locked, write_whole
+from leafiqa.images.find import need_images
+from leafiqa.scoring.rows import FORMATS, Row, Writer, format_of
+
+
+@click.command("score", short_help="Score files and folders.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@recursive_option
+@several_metrics_options
+@device_option
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(sorted(set(FORMATS.values()))),
+    help="Output format.  [default: table, or from the ending of -o]",
+)
+@click.option("-o", "--output", type=FILE, help=f"File to write instead of stdout: {', '.join(FORMATS)}.")
+@overwrite_option
+@click.option("--resume", is_flag=True, help="Go on with an interrupted -o file: score what it lacks, or what changed.")
 @click.option(
     "--batch-size", type=click.IntRange(1, 4096), default=16, show_default=True, help="Images scored together."
 )
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads that decode.  [default: cores, at most 4]")
 @click.option("--sort", is_flag=True, help="Best first. Rows come at the end instead of as they are made.")
 @click.option("--top", type=click.IntRange(1), metavar="N", help="Only the best N, best first.")
-def score(
+@click.option("--bottom", type=click.IntRange(1), metavar="N", help="Only the worst N, worst first.")
+@click.option("--min", "least", type=float, metavar="SCORE", help="Only images with at least this score.")
+def command(
     paths: tuple[str, ...],
     recursive: bool,
-    name: str,
-    weights: str | None,
+    names: tuple[str, ...],
+    places: tuple[str, ...],
     device: str,
     format_: str | None,
     output: Path | None,
+    overwrite: bool,
     resume: bool,
     batch_size: int,
     workers: int | None,
     sort: bool,
     top: int | None,
+    bottom: int | None,
+    least: float | None,
 ) -> None:
     """Score images: a number each, higher is better.
 
     PATH is a file, a folder, a quoted glob pattern, or - to read a list of paths, one a line, from stdin. A file that
-    cannot be scored is a row with its error, and makes the exit status 1.
+    cannot be scored is a row with its error, and makes the exit status 1. With several metrics an image has a row, or
+    a column, for each. A summary of the scores goes to stderr.
     """
-    format_ = format_ or {".csv": "csv", ".jsonl": "jsonl"}.get(output.suffix.lower() if output else "", "table")
-    if resume and (output is None or format_ == "table"):
+    format_ = format_of(output, format_)
+    held = sort or top is not None or bottom is not None or least is not None
+    if top is not None and bottom is not None:
+        raise click.UsageError("--top and --bottom exclude each other")
+    if resume and (output is None or format_ not in ("csv", "jsonl")):
         raise click.UsageError("--resume goes on with a file: give -o FILE.csv or -o FILE.jsonl")
-    if resume and (sort or top):
-        raise click.UsageError("--resume and --sort/--top exclude each other: rows are appended in the order scored")
-
+    if resume and held:
+        raise click.UsageError("--resume and --sort/--top/--bottom/--min exclude each other: rows are appended")
     listed = [line for path in paths for line in (_stdin_lines() if path == "-" else [path])]
-    files = list(find_images(listed, recursive))
-    if not files:
-        deeper = "" if recursive else " (add -r to look into folders)"
-        raise click.UsageError(f"no images found in {', '.join(paths)}{deeper}")
+    if not listed and set(paths) == {"-"}:
+        note("no paths on stdin: nothing to score")
+        return
+    found = need_images(listed, recursive)
+    files = list(found)
 
-    import leafiqa
-    from leafiqa.folder.pipeline import score_files
+    from leafiqa.scoring.pipeline import score_files
+    from leafiqa.scoring.resume import resume as go_on
+    from leafiqa.scoring.scores import Summariser, choose, is_scores
 
-    # Warnings of decoders (a 95 megapixel picture, odd EXIF) would tear the progress bar; errors are rows.
+    if output is not None:
+        there = resume and output.is_file()
+        check_output(output, inputs=files, overwrite=overwrite or there, is_ours=is_scores)
+    # Warnings of decoders (odd EXIF) would tear the progress bar; errors are rows.
     warnings.simplefilter("ignore")
-    metric = leafiqa.create_metric(name, weights=weights, device=device)
-
-    done: list[Row] = []
-    if resume and output is not None and output.exists():
-        done = read_scored(output, format_, metric.metric_name, metric.card.short_hash)
-        scored = {os.path.abspath(row.image) for row in done if row.score is not None}
-        files = [file for file in files if os.path.abspath(file) not in scored]
-        again = {os.path.abspath(file) for file in files}
-        done = [row for row in done if row.score is not None or os.path.abspath(row.image) not in again]
-        click.echo(f"{len(scored)} images scored before, {len(files)} to go", err=True)
-
-    failed = 0
-    held: list[Row] = []
-    workers = workers or min(4, os.cpu_count() or 1)
-    with _open(output, done, format_, metric, resume) as stream:
-        try:
-            with progress(len(files), "scoring") as bar:
-                for row in score_files(metric, files, batch_size, workers):
-                    failed += row.score is None
-                    if sort or top:
-                        held.append(row)
-                    elif output is None and bar.shares_terminal_with_stdout:
-                        bar.print(render(row, format_))
-                    else:
-                        stream.write(render(row, format_))
-                        stream.flush()
-                    bar()
-        finally:
-            held.sort(key=lambda row: float("-inf") if row.score is None else row.score, reverse=True)
-            for row in held[:top]:
-                stream.write(render(row, format_))
-            stream.flush()
-            for row in held[top:] if top else []:
-                if row.score is None:  # cut from the list, but not to be lost
-                    click.echo(render(row, "table"), err=True, nl=False)
+    metrics = metrics_of(names, places, device)
+    known = [(metric.metric_name, metric.card.short_hash) for metric in metrics]
+    if len(set(known)) < len(known):
+        raise InputError(f"the metric {known[0][0]} is given twice")
+    with locked(output) if output is not None and _is_file(output) else contextlib.nullcontext():
+        kept: list[Row] = []
+        if resume and output is not None and output.is_file():
+            before = go_on(output, format_, files, known)
+            kept, files = before.kept, before.files
+            note(f"{before.scored} images scored before, {len(files)} to go")
+            remarks(f"{file} changed since it was scored: scored again" for file in before.changed)
+        failed, summary = 0, Summariser()
+        rows: list[Row] = []
+        writer = Writer(format_, known)
+        folder = os.path.dirname(os.path.abspath(output)) if output is not None else None
+        with _open(output, writer, kept, going_on=resume) as stream:
+            try:
+                with progress("scoring") as bar:
+                    for number, row in enumerate(score_files(metrics, files, batch_size, workers)):
+                        failed += row.score is None and number % len(metrics) == 0
+                        summary.add(row)
+                        if held:
+                            rows.append(row)
+                        else:
+                            _write(stream, writer.row(_named(row, folder)), bar if output is None else None)
+                        bar(number // len(metrics) + 1, len(files))
+            finally:
+                # Interrupted, what was held is written all the same.
+                chosen = choose(rows, top=top, bottom=bottom, least=least)
+                left = [row for row in rows if row.score is None]
+                for row in [*chosen, *(left if top is None and bottom is None else [])]:
+                    stream.write(writer.row(_named(row, folder)))
+                stream.write(writer.footer())
+                stream.flush()
+                if top is not None or bottom is not None:
+                    for row in left:  # cut from the list, but not to be lost
+                        note(f"  error  {row.image}: {row.error}")
+    for of in summary.summaries():
+        note(f"# {of}")
+    remarks(found.remarks())
     if failed:
-        click.echo(f"leafiqa: {failed} of {len(files)} images have no score; see their errors", err=True)
+        note(f"leafiqa: {failed} of {len(files)} images have no score; see their errors")
+    if failed or found.unreadable:
         raise click.exceptions.Exit(1)
+
+
+def _named(row: Row, folder: str | None) -> Row:
+    """Return a row whose relative name is relative to the output's folder, so that it means one file everywhere."""
+    from leafiqa.scoring.scores import name_in
+
+    return row if folder is None else replace(row, image=name_in(row.image, folder))
+
+
+def _write(stream: IO[str], text: str, bar: object) -> None:
+    if text and bar is not None and getattr(bar, "shares_terminal_with_stdout", False):
+        bar.say(text)  # type: ignore[attr-defined]
+    else:
+        stream.write(text)
+        stream.flush()
 
 
 def _stdin_lines() -> Iterator[str]:
@@ -121,27 +165,25 @@ def _stdin_lines() -> Iterator[str]:
             yield line
 
 
+def _is_file(output: Path) -> bool:
+    return output.is_file() or not output.exists()
+
+
 @contextlib.contextmanager
-def _open(output: Path | None, done: list[Row], format_: str, metric: Metric, resume: bool) -> Iterator[IO[str]]:
+def _open(output: Path | None, writer: Writer, kept: list[Row], going_on: bool) -> Iterator[IO[str]]:
     """Open the output with its header and the rows kept from an earlier run in it."""
-    start = header(format_, metric.metric_name, metric.card.short_hash) + "".join(render(row, format_) for row in done)
+    start = writer.header() + "".join(map(writer.row, kept))
     if output is None:
         sys.stdout.write(start)
         yield sys.stdout
         return
-    text: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     try:
-        if resume and output.is_file():
-            # Through a temporary file, so that a kill right now does not lose what an earlier run scored.
-            place = Path(os.path.realpath(output))
-            handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=place.name, suffix=".tmp")
-            with open(handle, "w", **text) as file:
-                file.write(start)
-            shutil.copymode(place, temporary)
-            os.replace(temporary, place)
-            stream = open(place, "a", **text)
+        if going_on and output.is_file():
+            # Whole or not at all, so that a kill right now does not lose what an earlier run scored.
+            write_whole(output, start)
+            stream = open(os.path.realpath(output), "a", encoding="utf-8", errors="surrogateescape", newline="")
         else:
-            stream = open(output, "w", **text)
+            stream = open(output, "w", encoding="utf-8", errors="surrogateescape", newline="")
             stream.write(start)
     except OSError as error:
         raise click.UsageError(f"cannot write {output}: {error.strerror}") from error

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from leafiqa.errors import EvidenceError
 from leafiqa.evidence.records import Pair, Point, parse
-from leafiqa.model.checkpoint import sha256_of
+from leafiqa.files import StrPath, sha256_of
 
 
 @dataclass
@@ -43,26 +43,36 @@ class Evidence:
         return set(self.points) | {name for pair in self.pairs for name in (pair.first, pair.second)}
 
 
-def read_evidence(paths: Iterable[Path], keep: set[str] | None = None) -> Evidence:
+def restrict(evidence: Evidence, keep: Collection[str]) -> Evidence:
+    """Return the judgments that are of images to keep; pairs with another image are left out."""
+    kept = replace(evidence, points=defaultdict(list), pairs=[])
+    for name, points in evidence.points.items():
+        if name in keep:
+            kept.points[name] += points
+    kept.pairs = [pair for pair in evidence.pairs if pair.first in keep and pair.second in keep]
+    return kept
+
+
+def read_evidence(paths: StrPath | Iterable[StrPath], keep: set[str] | None = None) -> Evidence:
     """Read evidence files of the format in `leafiqa.evidence.records`.
 
     A line that cannot be used is left out and reported. A last line without its line break that is no JSON is what an
     interrupted writer leaves; it is left out and reported as torn. Views of different files are different views.
 
     Args:
-        paths: JSON-lines files.
+        paths: a JSON-lines file, or several.
         keep: names of images to keep; judgments of others are left out, and pairs with one of them too.
 
     Raises:
         EvidenceError: a file cannot be read, or nothing usable is left.
     """
-    paths = list(paths)
-    evidence = _read(paths, keep)
+    files = [Path(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    evidence = _read(files, keep)
     if not evidence.points and not evidence.pairs:
         why = f"; the first: {evidence.skipped[0][0]}: {evidence.skipped[0][1]}" if evidence.skipped else ""
         where = "" if keep is None else " (none on the images asked for; do the names read alike?)"
         raise EvidenceError(
-            f"no usable evidence in {[str(path) for path in paths]}: {evidence.lines} good lines{where}, "
+            f"no usable evidence in {[str(path) for path in files]}: {evidence.lines} good lines{where}, "
             f"{len(evidence.skipped)} bad ones{why}"
         )
     return evidence

@@ -8,8 +8,9 @@
 `levels` are natural logarithms of the probabilities of the level words; a level that is missing is unknown, not
 impossible. `images` of a pair stand in the order they were shown, and `first` is the probability that the first one
 is the better. `view`, optional, names what was shown together: judgments of one view share its context. Optional
-`sha256` (of a point: the image's content; of pairs and rankings: a list) tells a file that was replaced since. Other
-fields are allowed and left alone.
+`sha256` (of a point: the image's content; of pairs and rankings: a list) tells a file that was replaced since. Optional
+`rater` of a point names the person who rated. Names of images are relative to their folder and do not lead out of it.
+Other fields are allowed and left alone.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Point:
         entropy: of the levels, renormalised, as a share of its maximum; None if it was not asked for levels.
         view: what the image was shown together with, None if alone.
         sha256: of the image's content, None if not recorded.
+        rater: the person who rated, None for a teacher that is no person.
     """
 
     image: str
@@ -42,6 +44,7 @@ class Point:
     entropy: float | None = None
     view: str | None = None
     sha256: str | None = None
+    rater: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,16 @@ class Pair:
 
 # One place apart in a ranking is decided at about this many standard deviations, two places at twice it.
 RANK_STEP = 0.8
+# Of a longer ranking not every pair is taken: all within so many places, and pairs 16, 32, 64, ... places apart.
+_ALL_PAIRS = 64
+_NEAR = 8
 
 
 def parse(record: Any) -> list[Point | Pair]:
-    """Return the judgments that a record stands for; a ranking stands for each ordered pair in it.
+    """Return the judgments that a record stands for.
+
+    A ranking stands for each ordered pair in it; of one of more than 64 images, whose distant pairs repeat what the
+    nearer ones say, for about twelve pairs an image.
 
     Raises:
         ValueError: the record is not of the format; the message says what is wrong.
@@ -101,18 +110,41 @@ def parse(record: Any) -> list[Point | Pair]:
                 sha256=None if digests is None else (digests[i], digests[j]),
             )
             for i, better in enumerate(images)
-            for j, worse in enumerate(images[i + 1 :], i + 1)
+            for j, worse in ((j, images[j]) for j in _ranked_below(i, len(images)))
         ]
     raise ValueError(f"unknown kind {kind!r}; known are point, pair, ranking")
 
 
+def _ranked_below(place: int, count: int) -> list[int]:
+    """Return the lower places that an image of a ranking is compared with."""
+    if count <= _ALL_PAIRS:
+        return list(range(place + 1, count))
+    near = range(place + 1, min(place + 1 + _NEAR, count))
+    far = (place + 2**power for power in range(_NEAR.bit_length(), count.bit_length()))
+    return [*near, *(other for other in far if other < count)]
+
+
+def check_name(name: str) -> str:
+    """Return an image's name if it stays within the folder that it is relative to.
+
+    Raises:
+        ValueError: it is absolute, or leads out of the folder.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if not name or "\0" in name or ".." in parts or name.startswith(("/", "\\")) or (len(name) > 1 and name[1] == ":"):
+        raise ValueError(f"{name[:200]!r} leads out of the images' folder: names are relative to it")
+    return name
+
+
 def _point(record: dict[str, Any]) -> Point:
     image, view, digest = record.get("image"), _text(record, "view"), _text(record, "sha256")
+    rater = _text(record, "rater")
     if not isinstance(image, str) or not image:
         raise ValueError(f"image must be a name, got {image!r}")
+    check_name(image)
     if "levels" in record:
         score, mass, entropy = _levels(record["levels"])
-        return Point(image, score, None, mass, entropy, view, digest)
+        return Point(image, score, None, mass, entropy, view, digest, rater)
     scale = record.get("scale")
     if not (isinstance(scale, list) and len(scale) == 2 and all(map(_finite, scale)) and scale[0] < scale[1]):
         raise ValueError(f"scale must be two numbers that rise, got {scale!r}")
@@ -120,7 +152,7 @@ def _point(record: dict[str, Any]) -> Point:
     if not (_finite(record.get("score")) and low <= record["score"] <= high):
         raise ValueError(f"score must be a number from {low} to {high}, got {record.get('score')!r}")
     confidence = None if record.get("confidence") is None else _share(record, "confidence")
-    return Point(image, (record["score"] - low) / (high - low), confidence, None, None, view, digest)
+    return Point(image, (record["score"] - low) / (high - low), confidence, None, None, view, digest, rater)
 
 
 def _levels(levels: Any) -> tuple[float, float, float]:
@@ -141,7 +173,9 @@ def _levels(levels: Any) -> tuple[float, float, float]:
 def _images(record: dict[str, Any], count: int | None) -> list[str]:
     images = record.get("images")
     if not (isinstance(images, list) and len(images) >= 2 and all(isinstance(i, str) and i for i in images)):
-        raise ValueError(f"images must be a list of at least two names, got {images!r}")
+        raise ValueError(f"images must be a list of at least two names, got {str(images)[:200]}")
+    for image in images:
+        check_name(image)
     if count is not None and len(images) != count:
         raise ValueError(f"images must be {count} names, got {len(images)}")
     if len(set(images)) != len(images):

@@ -1,7 +1,12 @@
 """How far each judgment can be trusted, computed from the evidence alone. The definitions are ours.
 
 Points. A single judgment's reliability is its stated confidence, or for levels `mass * (1 - entropy)`, else 1. An image
-judged several times gets the mean of its judgments' reliabilities, shrunk by how much their scores differ.
+judged several times by a teacher gets the mean of its judgments' reliabilities, shrunk by how much their scores differ:
+one mind that contradicts itself is unsure.
+
+Ratings by people differ without anybody being unsure, and their mean is the better the more people rated: its
+reliability is `1 / (1 + (e / 0.15)^2)` with `e` its standard error, from the ratings' standard deviation (that of the
+image, drawn towards that of all images as four ratings would) over the square root of their number.
 
 Pairs. What was said of the same two images, in either order, becomes one preference `p`, the mean over the two orders,
 so that a liking for the first place cancels out. Its reliability is the product of
@@ -29,6 +34,10 @@ from leafiqa.evidence.records import Pair, Point
 
 # Repeated scores that differ by this much of the scale halve an image's reliability.
 _REPEAT_SPREAD = 0.15
+# Standard deviation between people's ratings of one image, as a share of the scale, where nothing tells it; and how
+# many ratings the standard deviation over all images is worth beside an image's own.
+_RATERS_APART = 0.2
+_PRIOR_RATINGS = 4
 # Standard deviation of one point-wise judgment.
 SIGMA = 0.1
 
@@ -65,8 +74,16 @@ def of_point(point: Point) -> float:
     return 1.0 if point.confidence is None else point.confidence
 
 
-def target(points: Sequence[Point]) -> Target:
-    """Put an image's judgments together: their mean weighted by reliability."""
+def target(points: Sequence[Point], raters_apart: float = _RATERS_APART) -> Target:
+    """Put an image's judgments together: their mean weighted by reliability.
+
+    Args:
+        points: the judgments, at least one.
+        raters_apart: the usual standard deviation between people's ratings of one image; see `rater_deviation`.
+    """
+    rated = [point for point in points if point.rater is not None]
+    if rated and len(rated) == len(points):
+        return _of_ratings(rated, raters_apart)
     weights = [of_point(point) for point in points]
     scores = [point.score for point in points]
     total = sum(weights)
@@ -77,9 +94,34 @@ def target(points: Sequence[Point]) -> Target:
     return Target(mean, total / len(weights) / (1 + (spread / _REPEAT_SPREAD) ** 2))
 
 
+def _of_ratings(points: Sequence[Point], raters_apart: float) -> Target:
+    """Put people's ratings together: the mean over raters, as reliable as its standard error is small."""
+    by_rater: dict[str | None, list[float]] = defaultdict(list)
+    for point in points:
+        by_rater[point.rater].append(point.score)
+    scores = [sum(said) / len(said) for said in by_rater.values()]
+    count, mean = len(scores), sum(scores) / len(scores)
+    squares = sum((score - mean) ** 2 for score in scores)
+    variance = (_PRIOR_RATINGS * raters_apart**2 + squares) / (_PRIOR_RATINGS + count - 1)
+    return Target(mean, 1 / (1 + variance / count / _REPEAT_SPREAD**2))
+
+
+def rater_deviation(evidence: Evidence) -> float:
+    """Return the standard deviation between people's ratings of one image, pooled over all images."""
+    squares, free = _PRIOR_RATINGS * _RATERS_APART**2, float(_PRIOR_RATINGS)
+    for points in evidence.points.values():
+        scores = [point.score for point in points if point.rater is not None]
+        if len(scores) > 1:
+            mean = sum(scores) / len(scores)
+            squares += sum((score - mean) ** 2 for score in scores)
+            free += len(scores) - 1
+    return math.sqrt(squares / free)
+
+
 def targets(evidence: Evidence) -> dict[str, Target]:
     """Return each image's target, for images with point-wise judgments."""
-    return {image: target(points) for image, points in evidence.points.items() if points}
+    apart = rater_deviation(evidence)
+    return {image: target(points, apart) for image, points in evidence.points.items() if points}
 
 
 def order_consistency(pairs: Sequence[Pair]) -> tuple[dict[tuple[str, str], float], float | None]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from leafiqa.errors import EvidenceError
 from leafiqa.evidence.files import read_evidence
-from leafiqa.evidence.present import fit_to_folder
+from leafiqa.evidence.matching import match_to_folder
 from leafiqa.evidence.reliability import targets
+from leafiqa.files import StrPath
 
 
-def read_scores(files: Sequence[Path], folder: Path) -> tuple[dict[Path, float], list[str]]:
+def read_scores(files: Sequence[StrPath], folder: StrPath) -> tuple[dict[Path, float], list[str]]:
     """Read a teacher's scores.
 
     Args:
@@ -25,7 +26,8 @@ def read_scores(files: Sequence[Path], folder: Path) -> tuple[dict[Path, float],
     Raises:
         EvidenceError: a file cannot be read, or no image has a score that is believed.
     """
-    evidence, problems = fit_to_folder(read_evidence(files), folder)
+    matched = match_to_folder(read_evidence(files), folder)
+    evidence, problems = matched.evidence, matched.remarks
     problems += [f"{where}: {why}: left out" for where, why in evidence.skipped]
     problems += [f"{name}: its last line is cut off: left out" for name in evidence.torn]
     known = targets(evidence)
@@ -41,4 +43,4 @@ def read_scores(files: Sequence[Path], folder: Path) -> tuple[dict[Path, float],
             f"{', '.join(map(str, files))}: no scores to use, {len(known)} without reliability, "
             f"{len(evidence.pairs)} comparisons: only point-wise judgments count here"
         )
-    return {Path(os.path.realpath(folder / name)): score for name, score in believed.items()}, problems
+    return {Path(os.path.realpath(os.path.join(folder, name))): score for name, score in believed.items()}, problems

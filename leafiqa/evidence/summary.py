@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from leafiqa.evidence.files import Evidence
+from leafiqa.evidence.files import Evidence, read_evidence
+from leafiqa.evidence.matching import match_to_folder
 from leafiqa.evidence.reliability import (
     order_consistency,
     preferences,
@@ -16,7 +19,7 @@ from leafiqa.evidence.reliability import (
     targets,
     view_agreement,
 )
-from leafiqa.folder.find import find_images
+from leafiqa.images.find import images_below
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Summary:
         ranking_agreement: mean agreement of a view's rankings with its scores.
         pair_reliability: mean reliability of pairs.
         components: parts of the comparison graph that no comparison connects.
+        coverage: of a folder, where one was given: images in it, how many have scores and comparisons, and how many
+            judged images are not there.
+        remarks: lines and files left out, one sentence each.
     """
 
     lines: int
@@ -64,10 +70,17 @@ class Summary:
     ranking_agreement: float | None
     pair_reliability: float | None
     components: int
+    coverage: dict[str, int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the summary ready for JSON."""
-        return asdict(self)
+        """Return the summary ready for JSON, without the remarks."""
+        found = asdict(self)
+        found.pop("remarks")
+        return {**found, **found.pop("coverage")}
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name.replace('_', ' '):20} {_plain(value)}" for name, value in self.to_dict().items())
 
 
 def summarise(evidence: Evidence) -> Summary:
@@ -100,24 +113,57 @@ def summarise(evidence: Evidence) -> Summary:
     )
 
 
+# Bad lines that are told one by one.
+_TOLD = 20
+
+
+def summarise_files(files: Sequence[Path], folder: Path | None = None) -> Summary:
+    """Read evidence and summarise it.
+
+    Args:
+        files: JSON-lines files.
+        folder: what the images' names are relative to: also tell coverage, and what was moved or replaced.
+
+    Raises:
+        EvidenceError: a file cannot be read, or nothing in it can be used.
+    """
+    evidence = read_evidence(files)
+    remarks = [f"{where}: {why}: left out" for where, why in evidence.skipped[:_TOLD]]
+    if len(evidence.skipped) > _TOLD:
+        remarks.append(f"and {len(evidence.skipped) - _TOLD} more lines left out")
+    remarks += [f"{name}: its last line is torn: left out" for name in evidence.torn]
+    there: dict[str, int] = {}
+    if folder is not None:
+        matched = match_to_folder(evidence, folder)
+        evidence, remarks = matched.evidence, [*remarks, *matched.remarks]
+        there = coverage(evidence, folder)
+    return replace(summarise(evidence), coverage=there, remarks=remarks)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(f"{item:.3f}" for item in value)
+    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
 def coverage(evidence: Evidence, folder: Path) -> dict[str, int]:
     """Return how much of a folder the evidence covers, subfolders included.
 
     Args:
-        evidence: a teacher's judgments, as `leafiqa.evidence.present.fit_to_folder` leaves them.
+        evidence: a teacher's judgments, as `leafiqa.evidence.matching.match_to_folder` leaves them.
         folder: what the images' names are relative to.
 
     Returns:
         `images_in_folder`, how many of these have scores (`scored_there`) and comparisons (`compared_there`), and
         `missing`: how many judged images are not there.
     """
-    there = {Path(path).relative_to(folder).as_posix() for path in find_images([str(folder)], recursive=True)}
+    there = set(images_below(folder))
     compared = {name for pair in evidence.pairs for name in (pair.first, pair.second)}
     return {
         "images_in_folder": len(there),
         "scored_there": len(there & set(evidence.points)),
         "compared_there": len(there & compared),
-        "missing": sum(not (folder / name).is_file() for name in evidence.images),
+        "missing": sum(not os.path.isfile(folder / name) for name in evidence.images),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from leafiqa.errors import ImageError
-from leafiqa.images.png import check_colour_chunk
+from leafiqa.images.avif import check_avif_colours
+from leafiqa.images.png import read_png
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,11 +25,22 @@ if TYPE_CHECKING:
 # Formats that hold photographs and whose decoders run no other program (EPS would start Ghostscript).
 # Pillow's JPEG plugin also opens MPO, the several-pictures JPEG of phones.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM")
-MAX_PIXELS = 100_000_000
+# Above Pillow's own limit, which phones of 200 megapixels pass; four bytes a pixel while decoding.
+MAX_PIXELS = 1 << 28
 
 _EIGHT_BIT_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 _SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 _SRGB = ImageCms.createProfile("sRGB")
+# What to do with pixels for each EXIF orientation.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _registering = threading.Lock()
 _counting = threading.Lock()
 _refusing = 0
@@ -92,10 +105,20 @@ def _decode_stream(stream: IO[bytes]) -> Decoded:
     if not stream.seek(0, io.SEEK_END):
         raise ImageError("the file is empty")
     stream.seek(0)
+    head = stream.read(32)
+    stream.seek(0)
+    profile: bytes | None = None
     try:
-        with Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-            if image.format == "PNG":
-                check_colour_chunk(stream)
+        if head.startswith(b"\x89PNG\r\n\x1a\n"):
+            parts = read_png(stream)
+            stream, profile = parts.stream, parts.profile
+        elif head[4:12] in (b"ftypavif", b"ftypavis"):
+            check_avif_colours(stream)
+        with _open_image(stream) as image:
+            if profile is not None:
+                image.info["icc_profile"] = profile
+            if image.format == "TIFF":
+                _refuse_camera_raw(image, head)
             return from_pil(image)
     except UnidentifiedImageError as error:
         raise ImageError(_why_unidentified(stream)) from error
@@ -105,6 +128,48 @@ def _decode_stream(stream: IO[bytes]) -> Decoded:
         raise ImageError("not enough memory to decode it") from error
     except Exception as error:
         raise _damaged(error) from error
+
+
+def _open_image(stream: IO[bytes]) -> Image.Image:
+    """Open an image as `Image.open` does, without its limit on pixels, which is a global of Pillow's.
+
+    Raises:
+        UnidentifiedImageError: no decoder knows the file.
+    """
+    prefix = stream.read(16)
+    for name in FORMATS:
+        if name not in Image.OPEN:
+            continue
+        factory, accept = Image.OPEN[name]
+        accepted = accept(prefix) if accept else True
+        if not accepted or isinstance(accepted, str):
+            continue
+        stream.seek(0)
+        try:
+            return factory(stream, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue  # as Pillow does: another decoder may know it
+    raise UnidentifiedImageError("no decoder knows the file")
+
+
+def _refuse_camera_raw(image: Image.Image, head: bytes) -> None:
+    """Refuse a TIFF whose first picture is a preview: what it shows is not what the camera recorded.
+
+    Raises:
+        ImageError: the file is a camera's raw data.
+    """
+    tags = getattr(image, "tag_v2", {})
+    reduced = _tag(image, 254)
+    if (
+        50706 in tags
+        or head[8:10] == b"CR"
+        or _tag(image, 262) in (32803, 34892)
+        or (reduced is not None and reduced & 1)
+    ):
+        raise ImageError(
+            "a camera raw file (DNG, CR2, NEF, ARW or the like): the picture in it is a preview; develop it to JPEG, "
+            "PNG or TIFF first"
+        )
 
 
 def _damaged(error: Exception) -> ImageError:
@@ -164,7 +229,7 @@ def from_pil(image: Image.Image) -> Decoded:
             f"{width}x{height} is {width * height / 1e6:.0f} megapixels, above the limit of "
             f"{MAX_PIXELS // 10**6}; downscale it first"
         )
-    notes = []
+    notes: list[str] = []
     # MPO and some TIFFs hold further pictures (a depth map, a thumbnail) which are no animation.
     frames = getattr(image, "n_frames", 1)
     which = "first" if frames < 2 or image.tell() == 0 else f"number {image.tell() + 1}"
@@ -177,7 +242,7 @@ def from_pil(image: Image.Image) -> Decoded:
     profile = image.info.get("icc_profile")
     white = _white_of(image)
     inverted = image.format == "TIFF" and _tag(image, 262) == 0
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image, notes)
     if white is not None:
         return Decoded(_high_depth(image, profile, white, inverted), notes)
     if image.mode not in _EIGHT_BIT_MODES:
@@ -185,6 +250,17 @@ def from_pil(image: Image.Image) -> Decoded:
             f"pixel mode {image.mode!r} has no defined white and black; convert the image to 8 or 16 bits a channel"
         )
     return Decoded(np.array(_to_srgb(image, profile)), notes)
+
+
+def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Apply the EXIF orientation. Only that tag is looked at: odd values in others say nothing of the pixels."""
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:  # damaged EXIF, of which Pillow raises whatever it meets
+        notes.append("its EXIF data is damaged: taken as upright")
+        return image
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
 
 
 def _tag(image: Image.Image, number: int) -> int | None:

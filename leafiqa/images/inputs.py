@@ -18,6 +18,9 @@ ImageLike = Union[str, "os.PathLike[str]", bytes, IO[bytes], Image.Image, np.nda
 
 # How far outside [0, 1] float pixels may lie, as antialiased or bicubic resizing leaves them.
 TOLERANCE = 1e-3
+# The same where a loss is asked for: what a network that is being trained draws overshoots, and is clamped.
+LOSS_TOLERANCE = 0.25
+_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _FORMS = (
     "a (B, 3, H, W) or (3, H, W) tensor, a path, bytes, a binary file object, a PIL image, an (H, W, 3) array, or an "
     "iterable of these"
@@ -34,34 +37,38 @@ def is_single(source: Any) -> bool:
 def check_tensor(images: Tensor) -> Tensor:
     """Check a tensor's shape and dtype and return it as `(B, 3, H, W)`; values are not looked at.
 
+    One channel is taken as grey.
+
     Raises:
         InputError: wrong shape, channel count or dtype.
     """
     got = f"got shape {tuple(images.shape)}, dtype {images.dtype}"
     if images.dim() == 3:
         images = images[None]
+    if images.dim() == 4 and images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1)  # grey
     if images.dim() != 4:
         raise InputError(f"image tensors must have shape (B, 3, H, W) or (3, H, W), {got}")
     if images.shape[1] != 3:
         hint = ""
         if images.shape[-1] == 3:
             hint = "; channels come first here: tensor.movedim(-1, -3)"
-        elif images.shape[1] == 1:
-            hint = "; make grey images RGB with tensor.expand(-1, 3, -1, -1)"
         elif images.shape[1] == 4:
             hint = "; lay the image over a background and drop alpha"
         raise InputError(f"image tensors must have 3 channels (RGB), {got}{hint}")
     if images.shape[2] < 1 or images.shape[3] < 1:
         raise InputError(f"image tensors must have at least one pixel, {got}")
-    if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise InputError(f"image tensors must be uint8 (0..255) or floating point ([0, 1]), {got}")
+    if images.dtype not in _DTYPES:
+        raise InputError(
+            f"image tensors must be uint8 (0..255), or float16, bfloat16, float32 or float64 ([0, 1]), {got}"
+        )
     return images
 
 
-def values_valid(images: Tensor) -> Tensor:
+def values_valid(images: Tensor, tolerance: float = TOLERANCE) -> Tensor:
     """Return for each image of a float batch whether all pixels are numbers in [0, 1]: `(B,)` bool, no sync."""
     low, high = images.detach().flatten(1).aminmax(dim=1)
-    return (low >= -TOLERANCE) & (high <= 1 + TOLERANCE)  # NaN fails both
+    return (low >= -tolerance) & (high <= 1 + tolerance)  # NaN fails both
 
 
 def raise_on_values(images: Tensor, valid: Tensor) -> None:

@@ -1,37 +1,99 @@
-"""What Pillow does not tell of a PNG: colours that are not sRGB although there is no ICC profile."""
+"""What Pillow does not tell of a PNG, and what it refuses although the pixels are good."""
 
 from __future__ import annotations
 
+import io
 import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import IO
 
-from leafiqa.errors import ImageError
+from leafiqa.images.colour_codes import check_colour_codes
 
-# Code points of ITU-T H.273: primaries of BT.709, which are sRGB's, and transfer functions close to sRGB's.
-_PRIMARIES = {1}
-_TRANSFERS = {1, 6, 13}
+# Pillow refuses texts and profiles that unpack to more than this; they have nothing to do with the pixels.
+_PILLOW_MOST = 1 << 20
+# A profile larger than this is no profile.
+_MOST_PROFILE = 1 << 26
 
 
-def check_colour_chunk(stream: IO[bytes]) -> None:
-    """Refuse a PNG whose `cICP` chunk says that its colours are not sRGB. The stream's position is left as found.
+@dataclass(frozen=True)
+class PngParts:
+    """A PNG as Pillow can read it.
+
+    Attributes:
+        stream: the file, without texts and profiles that are too large for Pillow.
+        profile: the ICC profile that was taken out, None if none was.
+    """
+
+    stream: IO[bytes]
+    profile: bytes | None = None
+
+
+def read_png(stream: IO[bytes]) -> PngParts:
+    """Check the colours that a PNG declares, and take out what Pillow would refuse the file for.
+
+    Args:
+        stream: the whole file; its position is left at its beginning.
 
     Raises:
         ImageError: wide-gamut or high-dynamic-range colours, which would be shown wrong.
     """
-    position = stream.tell()
+    left_out: list[tuple[int, int]] = []
+    profile: bytes | None = None
+    for kind, start, length in _chunks(stream):
+        if kind == b"cICP" and length == 4:
+            primaries, transfer, _, _ = stream.read(4)
+            check_colour_codes(primaries, transfer)
+        elif kind in (b"tEXt", b"zTXt", b"iTXt") and (length > _PILLOW_MOST or _unpacks_to_too_much(stream, length)):
+            left_out.append((start, length + 12))
+        elif kind == b"iCCP":
+            packed = stream.read(length).partition(b"\0")[2][1:]
+            found = _unpack(packed, _MOST_PROFILE)
+            if found is not None and len(found) > _PILLOW_MOST:
+                profile = found
+                left_out.append((start, length + 12))
+    stream.seek(0)
+    if not left_out:
+        return PngParts(stream)
+    kept = io.BytesIO()
+    for start, length in left_out:
+        kept.write(stream.read(start - stream.tell()))
+        stream.seek(length, 1)
+    kept.write(stream.read())
+    kept.seek(0)
+    return PngParts(kept, profile)
+
+
+def _chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, place and length of the chunks before the pixels; the stream stands at the chunk's content."""
+    place = 8
+    while True:
+        stream.seek(place)
+        head = stream.read(8)
+        if len(head) < 8:
+            return
+        length, kind = struct.unpack(">I4s", head)
+        if kind in (b"IDAT", b"IEND"):
+            return
+        yield kind, place, length
+        place += length + 12
+
+
+def _unpacks_to_too_much(stream: IO[bytes], length: int) -> bool:
+    content = stream.read(length)
+    start = content.find(b"\x78")  # where a zlib stream may begin, after the keyword and flags
+    while 0 <= start < 200:
+        unpacked = _unpack(content[start:], _PILLOW_MOST)
+        if unpacked is not None:
+            return len(unpacked) > _PILLOW_MOST
+        start = content.find(b"\x78", start + 1)
+    return False
+
+
+def _unpack(packed: bytes, most: int) -> bytes | None:
+    """Return what a zlib stream unpacks to, at most one byte more than `most`; None if it is none."""
     try:
-        stream.seek(8)
-        while len(head := stream.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if kind == b"cICP" and length == 4:
-                primaries, transfer, _, _ = stream.read(4)
-                if primaries not in _PRIMARIES or transfer not in _TRANSFERS:
-                    raise ImageError(
-                        f"its colours are not sRGB (cICP primaries {primaries}, transfer function {transfer}: wide "
-                        "gamut or HDR); convert it to sRGB first"
-                    )
-            if kind in (b"IDAT", b"IEND"):
-                return
-            stream.seek(length + 4, 1)
-    finally:
-        stream.seek(position)
+        return zlib.decompressobj().decompress(packed, most + 1)
+    except zlib.error:
+        return None

@@ -11,6 +11,15 @@ from typing import Any
 from leafiqa.errors import WeightsError
 
 CARD_FORMAT = 1
+# Arguments of `Student` and the JSON types of their values.
+_ARCHITECTURE: dict[str, tuple[type, ...]] = {
+    "backbone": (str,),
+    "stages": (list, tuple),
+    "hidden": (int,),
+    "experts": (int,),
+    "dropout": (int, float),
+    "residual": (bool,),
+}
 _REQUIRED = ("format", "name", "sha256", "architecture", "preprocess", "score")
 
 
@@ -32,6 +41,9 @@ class Card:
         limitations: what the scores cannot tell.
         leafiqa_version: version that wrote the card.
         format: version of this layout.
+
+    Fields that this version does not know are ignored when a card is read; what decides the score, `architecture`,
+    `preprocess` and `score`, is checked field by field.
     """
 
     name: str
@@ -61,8 +73,17 @@ class Card:
 
     def to_json(self) -> str:
         """Return the card as indented JSON, ending in a newline."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields = {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
         return json.dumps({"format": fields.pop("format"), **fields}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of JSON types; JSON has no NaN: an undefined figure is null."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def parse_card(text: str, where: str) -> Card:
@@ -87,16 +108,15 @@ def parse_card(text: str, where: str) -> Card:
         raise WeightsError(
             f"{where} has card format {fields['format']}, this leafiqa reads {CARD_FORMAT}; upgrade leafiqa"
         )
-    if unknown := set(fields) - set(Card.__dataclass_fields__):
-        raise WeightsError(
-            f"{where} has unknown fields {sorted(unknown)}; this leafiqa knows {sorted(Card.__dataclass_fields__)}"
-        )
+    # What a newer leafiqa has to say of a student is not needed to score with it.
+    fields = {name: value for name, value in fields.items() if name in Card.__dataclass_fields__}
     for name, kind in (("name", str), ("description", str), ("accuracy", list), ("limitations", list)):
         if not isinstance(fields.get(name, kind()), kind):
             raise WeightsError(f"{where}: {name} must be a {kind.__name__}, got {fields[name]!r}")
     for name in ("architecture", "preprocess", "score", "teacher", "training", "licences"):
         if not isinstance(fields.get(name, {}), dict):
             raise WeightsError(f"{where}: {name} must be an object, got {fields[name]!r}")
+    _check_architecture(fields["architecture"], where)
     card = Card(**fields)
     digits = card.sha256
     if not (isinstance(digits, str) and len(digits) == 64 and set(digits) <= set("0123456789abcdef")):
@@ -105,9 +125,32 @@ def parse_card(text: str, where: str) -> Card:
         low, high = card.score_range
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{where}: score.range must be two numbers, got {card.score!r}") from error
+    if any(type(end) not in (int, float) for end in card.score["range"]):
+        raise WeightsError(f"{where}: score.range must be two numbers, got {card.score!r}")
     if not (low < high and math.isfinite(low) and math.isfinite(high)):
         raise WeightsError(f"{where}: score.range must rise, got {card.score['range']}")
     return card
+
+
+def _check_architecture(fields: dict[str, Any], where: str) -> None:
+    """Refuse what `Student` would stumble over, or what a newer leafiqa's student may need."""
+    if unknown := set(fields) - set(_ARCHITECTURE):
+        raise WeightsError(
+            f"{where}: architecture has unknown fields {sorted(unknown)}; this leafiqa knows "
+            f"{sorted(_ARCHITECTURE)}. A newer leafiqa may be needed."
+        )
+    if missing := {"backbone", "stages"} - set(fields):
+        raise WeightsError(f"{where} does not fit: architecture lacks {sorted(missing)}")
+    for name, value in fields.items():
+        good = type(value) in _ARCHITECTURE[name]
+        if name == "stages":
+            good = good and len(value) > 0 and all(type(stage) is int and stage >= 0 for stage in value)
+        elif name in ("hidden", "experts"):
+            good = good and value >= 1
+        elif name == "dropout":
+            good = good and 0 <= value < 1
+        if not good:
+            raise WeightsError(f"{where}: architecture.{name} is not what it should be: {value!r}")
 
 
 def read_card(path: Path) -> Card:

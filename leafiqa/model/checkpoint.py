@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leafiqa.errors import WeightsError
-from leafiqa.model.card import Card, read_card
+from leafiqa.errors import OutputError, WeightsError
+from leafiqa.files import write_whole
+from leafiqa.model.card import Card, parse_card
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from leafiqa.model.student import Student
 
 _PICKLED = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
 CHECKPOINT_ENDINGS = _PICKLED | {".safetensors", ".json"}
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file as 64 hex digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def find_pair(path: Path) -> tuple[Path, Path]:
@@ -62,13 +54,6 @@ def load_student(weights: Path, card: Card) -> Student:
     Raises:
         WeightsError: the file is not the one the card describes, or does not fit the architecture.
     """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    from leafiqa.model.preprocess import Preprocess
-    from leafiqa.model.student import Student
-
     try:
         content = weights.read_bytes()
     except OSError as error:
@@ -80,9 +65,33 @@ def load_student(weights: Path, card: Card) -> Student:
             f"{weights} is damaged or was changed: its sha256 is\n  {found}\nbut its card says\n  {card.sha256}\n"
             "Delete it and fetch it again."
         )
+    return unpack_student(content, card, str(weights))
+
+
+def unpack_student(content: bytes, card: Card, where: str) -> Student:
+    """Build the student that a card describes out of the bytes of its weights file.
+
+    Args:
+        content: the file's content.
+        card: the card.
+        where: what to call the content in errors.
+
+    Raises:
+        WeightsError: the content does not fit the architecture, or holds NaN or infinity.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from leafiqa.model.preprocess import Preprocess
+    from leafiqa.model.student import Student
+
     preprocess = Preprocess.from_dict(card.preprocess)
     try:
         tensors = {name: tensor.float() for name, tensor in load(content).items()}
+        for name, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                raise WeightsError(f"{where} holds NaN or infinity in {name}: its training has failed")
         # Building a network draws random weights, which are then overwritten: leave the caller's random state alone.
         with torch.random.fork_rng(devices=[]):
             student = Student(
@@ -94,47 +103,99 @@ def load_student(weights: Path, card: Card) -> Student:
     except WeightsError:
         raise
     except (SafetensorError, RuntimeError, TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
-        raise WeightsError(f"{weights} does not fit the architecture on its card: {error}") from error
+        raise WeightsError(f"{where} does not fit the architecture on its card: {error}") from error
     return student.eval()
 
 
-def save_student(student: Student, folder: Path, card_fields: dict[str, Any], half: bool = True) -> Card:
-    """Write a student and its card, each whole or not at all.
+def pack_student(student: Student, card_fields: dict[str, Any], *, half: bool = True) -> tuple[bytes, Card]:
+    """Return a student as the bytes of its weights file, and its card.
+
+    Args:
+        student: the student.
+        card_fields: the fields of `Card` except `sha256`.
+        half: store the weights in fp16, except those that it cannot hold. Half the size, and scores move by about
+            1e-4; measure on what is stored.
+
+    Raises:
+        WeightsError: a weight is not finite: the training failed.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: _stored(name, tensor, half) for name, tensor in student.state_dict().items()}
+    content = save(tensors, metadata={"format": "pt"})
+    card = Card(**card_fields, sha256=hashlib.sha256(content).hexdigest())
+    return content, parse_card(card.to_json(), f"the card of {card.name}")
+
+
+def save_student(
+    student: Student, folder: Path, card_fields: dict[str, Any], *, half: bool = True, overwrite: bool = False
+) -> Card:
+    """Write a student and its card; see `pack_student` and `write_student`.
+
+    Returns:
+        The card that was written.
+
+    Raises:
+        WeightsError: a weight is not finite: the training failed.
+        OutputError: there is a student of that name, and `overwrite` is False.
+    """
+    content, card = pack_student(student, card_fields, half=half)
+    write_student(content, card, folder, overwrite=overwrite)
+    return card
+
+
+def write_student(content: bytes, card: Card, folder: Path, *, overwrite: bool = False) -> Path:
+    """Write a packed student and its card, each whole or not at all.
 
     Over a student of the same name, a kill in the instant between the two leaves the new weights beside the old card,
     which loading refuses by their hash; saving again mends that.
 
     Args:
-        student: the student to save.
-        folder: where to; the files are called after the card's `name`.
-        card_fields: the fields of `Card` except `sha256`.
-        half: store the weights in fp16. Half the size, and scores move by about 1e-4; measure on what is stored.
+        content: the weights file's bytes.
+        card: the card; the files are called after its `name`.
+        folder: where to; made if it is not there.
+        overwrite: whether a student of that name may be replaced.
 
     Returns:
-        The card that was written.
+        The `.safetensors` file.
+
+    Raises:
+        OutputError: there is a student of that name, and `overwrite` is False.
+    """
+    check_free(folder, card.name, overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{card.name}.safetensors"
+    write_whole(file, content)
+    write_whole(folder / f"{card.name}.json", card.to_json())
+    return file
+
+
+def check_free(folder: Path, name: str, overwrite: bool) -> None:
+    """Refuse to replace a student, before work begins.
+
+    Raises:
+        OutputError: `folder` holds a student `name`, and `overwrite` is False.
+    """
+    there = [file for file in (folder / f"{name}.safetensors", folder / f"{name}.json") if file.exists()]
+    if there and not overwrite:
+        raise OutputError(
+            f"{there[0]} exists already: choose another name or folder, or allow replacing it with overwrite=True "
+            "(--overwrite on the command line)"
+        )
+
+
+def _stored(name: str, tensor: Tensor, half: bool) -> Tensor:
+    """Return a tensor as it is stored.
+
+    Raises:
+        WeightsError: it holds NaN or infinity.
     """
     import torch
-    from safetensors.torch import save
 
-    tensors = {
-        name: tensor.to(torch.float16 if half and tensor.is_floating_point() else tensor.dtype).contiguous()
-        for name, tensor in student.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    tensors.update({k: v for k, v in student.state_dict().items() if k.endswith("num_batches_tracked")})
-    content = save(tensors, metadata={"format": "pt"})
-    card = Card(**card_fields, sha256=hashlib.sha256(content).hexdigest())
-    json.loads(card.to_json())
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for suffix, data in ((".safetensors", content), (".json", card.to_json().encode())):
-        target = folder / (card.name + suffix)
-        temporary = target.with_name(f"{target.name}.tmp")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        written.append((temporary, target))
-    for temporary, target in written:
-        temporary.replace(target)
-    return read_card(folder / (card.name + ".json"))
+    if not tensor.is_floating_point():
+        return tensor.contiguous()
+    if not bool(tensor.isfinite().all()):
+        raise WeightsError(f"this student is not saved: its {name} holds NaN or infinity, so its training has failed")
+    halved = tensor.to(torch.float16)
+    # Running variances may exceed what half precision holds, 65504.
+    return (halved if half and bool(halved.isfinite().all()) else tensor.float()).contiguous()

@@ -6,11 +6,13 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from leafiqa.errors import WeightsError
 from leafiqa.model.resize import resize
 
+_resize = torch.compiler.disable(resize)
 _RESIZERS = ("antialiased-triangle",)
 
 
@@ -60,8 +62,15 @@ class Preprocess:
             )
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         for name, value in values.items():
-            numbers = value if name in ("mean", "std") and isinstance(value, tuple) and len(value) == 3 else (value,)
-            if name != "filter" and not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+            if name == "filter":
+                continue  # looked at when it is built
+            if name in ("mean", "std"):
+                good = isinstance(value, tuple) and len(value) == 3 and all(map(_is_number, value))
+            elif name in ("area", "multiple"):
+                good = type(value) is int
+            else:
+                good = _is_number(value)
+            if not good:
                 raise WeightsError(f"preprocess.{name} is not what it should be: {value!r}")
         return cls(**values)
 
@@ -78,5 +87,13 @@ class Preprocess:
         )  # type: ignore[return-value]
 
     def resize(self, images: Tensor) -> Tensor:
-        """Resize `(B, 3, H, W)` images, uint8 or float in [0, 1], to float32 `(B, 3, h, w)` in [0, 1]."""
-        return resize(images, *self.size_for(images.shape[-2], images.shape[-1]))
+        """Resize `(B, 3, H, W)` images, uint8 or float in [0, 1], to float32 `(B, 3, h, w)` in [0, 1].
+
+        Of one size to another it is a handful of matrix products, of which compiling makes nothing faster, but takes
+        minutes for each size: `torch.compile` leaves it out.
+        """
+        return _resize(images, *self.size_for(images.shape[-2], images.shape[-1]))
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from leafiqa.errors import WeightsError
 from leafiqa.model.head import Experts, reader
 
-# Variance floor in the spread pooling: keeps its gradient finite on features without any spread.
+# Variance floor in the pooled standard deviation: keeps its gradient finite on constant features.
 _EPS = 1e-5
 
 
-def pool_mean_spread(features: Tensor) -> Tensor:
+def pool_mean_std(features: Tensor) -> Tensor:
     """Pool `(B, C, h, w)` features over space to `(B, 2C)` float32: the mean, then the standard deviation."""
     features = features.float()
     mean = features.mean(dim=(2, 3))
@@ -24,7 +24,7 @@ class Student(nn.Module):
     """Maps normalised images to one quality logit each; `logit.sigmoid()` is the uncalibrated score.
 
     Quality lives at several scales (noise in the early stages, content in the late ones), so the mean and the
-    spread of several stages are pooled, standardised with fixed statistics and read by a small head.
+    standard deviation of several stages are pooled, standardised with fixed statistics and read by a small head.
     Batch statistics are never used, in training either, so that no image's score depends on its company.
 
     Args:
@@ -97,7 +97,7 @@ class Student(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return pooled, not yet standardised features, `(B, F)` float32, of `(B, 3, h, w)` pixels in [0, 1]."""
         normalised = ((images - self.mean) / self.std).to(self._dtype)
-        return torch.cat([pool_mean_spread(stage) for stage in self.backbone(normalised)], dim=1)
+        return torch.cat([pool_mean_std(stage) for stage in self.backbone(normalised)], dim=1)
 
     def standardise(self, features: Tensor) -> Tensor:
         """Return pooled features `(B, F)` standardised with the fixed statistics."""

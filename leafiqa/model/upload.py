@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 from leafiqa.errors import WeightsError
+from leafiqa.files import sha256_of
 from leafiqa.model.card import Card, read_card
-from leafiqa.model.checkpoint import find_pair, sha256_of
+from leafiqa.model.checkpoint import find_pair
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -43,7 +44,7 @@ def readme(card: Card, repo: str) -> str:
     return "\n".join(lines)
 
 
-def push(student: Path, repo: str, *, private: bool = False) -> str:
+def upload(student: Path, repo: str, *, private: bool = False) -> str:
     """Upload a student: its weights, its card and a page made from the card, in one commit.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import http.client
+import ipaddress
 import itertools
 import json
 import random
@@ -15,7 +16,7 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
-from leafiqa.teachers.protocol import TeacherError, TeacherStopped, TeacherUnusable
+from leafiqa.errors import TeacherError, TeacherRefused, TeacherStopped, TeacherUnusable
 
 _LONGEST_BACKOFF = 60.0
 # A server that asks to be left alone is waited for so long in all, for one question.
@@ -23,18 +24,6 @@ _LONGEST_HELD = 600.0
 # What asking again may cure.
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 _CHUNK = 1 << 16
-
-
-class Refused(TeacherError):
-    """The server understood and said no.
-
-    Attributes:
-        status: the HTTP status.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Servers:
@@ -47,10 +36,10 @@ class Servers:
         addresses: such as `http://127.0.0.1:8000/v1`.
         key: sent as a bearer token; written nowhere, and cut out of what servers say.
         timeout: seconds to wait for an answer.
-        attempts: how often a question is asked before it is given up. A server's request to come back later is no
-            attempt.
+        attempts: how often a question is asked before it is given up, requests that a server puts off included.
         concurrency: requests under way at once; a question that waits to be asked again is not under way.
-        first_wait: seconds before the second attempt; doubled for each further one, with jitter.
+        first_wait: seconds before the second attempt; doubled for each further one, with jitter. Also the least that
+            is waited where a server asks to come back sooner.
 
     Raises:
         TeacherUnusable: an address is none, or the key cannot be sent.
@@ -62,7 +51,7 @@ class Servers:
         *,
         key: str | None = None,
         timeout: float = 120.0,
-        attempts: int = 6,
+        attempts: int = 8,
         concurrency: int = 8,
         first_wait: float = 1.0,
     ) -> None:
@@ -90,7 +79,7 @@ class Servers:
         """Return the JSON answer to a request.
 
         Raises:
-            Refused: a server refuses the request as such (400, 404, 422, ...).
+            TeacherRefused: a server refuses the request as such (400, 404, 422, ...).
             TeacherStopped: `stop` was called.
             TeacherUnusable: the key is refused, no server was ever reached, or all ask to be left alone for long.
             TeacherError: no answer after all attempts.
@@ -111,29 +100,31 @@ class Servers:
                 self._reached = True
                 why = f"{address}: HTTP {error.code}: {self._reason(error)}"
                 if error.code in (401, 403):
-                    raise TeacherUnusable(f"{why}; set the API key's environment variable") from error
+                    raise TeacherUnusable(
+                        f"{why}; name the environment variable that holds the API key: key=os.environ[...] in Python, "
+                        "--key-variable OPENAI_API_KEY on the command line"
+                    ) from error
                 if 300 <= error.code < 400:
                     raise TeacherUnusable(f"{why}; redirects are not followed: give the address itself") from error
                 if error.code not in _PASSING:
                     hint = "; should the address end in /v1?" if error.code == 404 and "/v1" not in address else ""
-                    raise Refused(error.code, why + hint) from error
+                    raise TeacherRefused(error.code, why + hint) from error
                 asked = _retry_after(error.headers.get("Retry-After"))
-                if asked is not None and held < _LONGEST_HELD:
-                    self._count_retry()
-                    self._hold(address, asked + self._random.uniform(0, 0.1 * self._first_wait))
-                    continue
                 lost = False
             except (OSError, http.client.HTTPException, ValueError) as error:
                 # No connection, reset, timeout, half an answer, no JSON.
                 why = f"{address}: {type(error).__name__}: {self._without_key(str(error))}"
-                lost = isinstance(error, OSError)
+                lost, asked = isinstance(error, OSError), None
             attempt += 1
             if attempt >= self._attempts:
                 break
             self._count_retry()
             # Full jitter: those that were refused together must not come back together.
             backoff = min(_LONGEST_BACKOFF, self._first_wait * 2 ** (attempt - 1)) * self._random.uniform(0.5, 1.0)
-            if lost and len(self.addresses) > 1:
+            if asked is not None and held < _LONGEST_HELD:
+                # The server says when: not sooner than that, nor than an answer without a word would be waited for.
+                self._hold(address, max(asked + self._random.uniform(0, 0.1 * asked), backoff))
+            elif lost and len(self.addresses) > 1:
                 self._hold(address, backoff)  # the others need not find out as well
             elif self._stop.wait(backoff):
                 raise TeacherStopped(f"stopped before it was asked again; the last: {why}")
@@ -220,10 +211,30 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def insecure(addresses: Sequence[str]) -> list[str]:
+    """Return the addresses to which images and key would travel unencrypted over a network: http, beyond loopback."""
+    found = []
+    for address in addresses:
+        parts = urllib.parse.urlsplit(address)
+        host = parts.hostname or ""
+        if parts.scheme == "http" and not _is_loopback(host):
+            found.append(address)
+    return found
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _checked(address: str) -> str:
     parts = urllib.parse.urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise TeacherUnusable(f"--server must be an address such as http://127.0.0.1:8000/v1, got {address!r}")
+        raise TeacherUnusable(f"a server must be an address such as http://127.0.0.1:8000/v1, got {address!r}")
     return address.rstrip("/")
 
 

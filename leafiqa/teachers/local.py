@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from leafiqa.errors import TeacherUnusable
 from leafiqa.evidence.records import LEVELS
 from leafiqa.teachers.batches import Batches
 from leafiqa.teachers.prompts import Prompt, read_prompts
-from leafiqa.teachers.protocol import Answer, TeacherUnusable
+from leafiqa.teachers.protocol import Answer
 from leafiqa.teachers.sheets import fit_within
 
 if TYPE_CHECKING:

@@ -18,10 +18,11 @@ from typing import Any
 
 from PIL import Image
 
+from leafiqa.errors import TeacherError, TeacherRefused, TeacherUnusable
 from leafiqa.evidence.records import LEVELS
-from leafiqa.teachers.http import Refused, Servers
+from leafiqa.teachers.http import Servers
 from leafiqa.teachers.prompts import Prompt, read_prompts
-from leafiqa.teachers.protocol import Answer, TeacherError, TeacherUnusable
+from leafiqa.teachers.protocol import Answer
 from leafiqa.teachers.sheets import compose, fit_within, largest_cell, read_sheet
 from leafiqa.teachers.words import word_logprobs
 
@@ -43,7 +44,8 @@ class ServerTeacher:
             numbers at the first answer without log-probabilities.
         max_side: images are made smaller to at most this side, in pixels; None leaves them as they are.
         temperature: of numbers; above 0 repeated questions get different answers.
-        extra: fields added to each request, such as `chat_template_kwargs`.
+        extra: fields added to each request, such as `chat_template_kwargs`; they go before leafiqa's own of the same
+            name, such as `max_tokens`. Models that refuse `max_tokens` are asked with `max_completion_tokens`.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class ServerTeacher:
         self._restrict = True
         self._top = _TOPS[0]
         self._worked = False
+        self._completion_tokens = False
         self._lock = threading.Lock()
 
     def stop(self) -> None:
@@ -121,10 +124,10 @@ class ServerTeacher:
     ) -> tuple[dict[str, float], dict[str, Any], tuple[int, int]] | None:
         """Return the words' log-probabilities, None where the server gives none and numbers are to be asked for."""
         prompt, ids = self._prompts[purpose], self._token_ids(words)
-        body = {**self._body(prompt, images), "max_tokens": 1, "logprobs": True, "top_logprobs": self._top}
+        body = self._body(prompt, images, {"max_tokens": 1, "logprobs": True, "top_logprobs": self._top})
         try:
             answer = self._post_for_words(body, ids)
-        except Refused as error:
+        except TeacherRefused as error:
             if self._may_change and error.status in (400, 422) and "logprob" in str(error).lower():
                 self._numbers = True
                 return None
@@ -156,8 +159,8 @@ class ServerTeacher:
         """Return an answer with as many log-probabilities as the server can be brought to give."""
         restricted = {"logprob_token_ids": sorted(ids), "return_tokens_as_token_ids": True}
         try:
-            return self._servers.post("/chat/completions", {**body, **(restricted if ids and self._restrict else {})})
-        except Refused as error:
+            return self._post({**body, **(restricted if ids and self._restrict else {})})
+        except TeacherRefused as error:
             if error.status not in (400, 422):
                 raise
             refused = error
@@ -166,8 +169,8 @@ class ServerTeacher:
         tries += [(False, top) for top in _TOPS if top < self._top]
         for restrict, top in tries:
             try:
-                answer = self._servers.post("/chat/completions", {**body, "top_logprobs": top})
-            except Refused:
+                answer = self._post({**body, "top_logprobs": top})
+            except TeacherRefused:
                 continue
             self._restrict, self._top = restrict, top
             return answer
@@ -182,10 +185,10 @@ class ServerTeacher:
         self, prompt: Prompt, images: list[Image.Image], tokens: int, temperature: float
     ) -> tuple[dict[str, Any], dict[str, Any], tuple[int, int]]:
         """Return the JSON object that the answer holds, what was asked, and the tokens used."""
-        body = {**self._body(prompt, images), "max_tokens": tokens, "temperature": temperature}
+        body = self._body(prompt, images, {"max_tokens": tokens, "temperature": temperature})
         try:
-            answer = self._servers.post("/chat/completions", body)
-        except Refused as error:
+            answer = self._post(body)
+        except TeacherRefused as error:
             raise _usable(error) from error
         text = str((_choice(answer).get("message") or {}).get("content") or "")
         # From the first brace to the last: around it may be a greeting or a code fence.
@@ -198,17 +201,36 @@ class ServerTeacher:
             raise TeacherError(f"the answer holds no JSON object: {text[:120]!r}", _tokens(answer))
         return parsed, self._asked(prompt, "number", answer), _tokens(answer)
 
-    def _body(self, prompt: Prompt, images: list[Image.Image]) -> dict[str, Any]:
+    def _body(self, prompt: Prompt, images: list[Image.Image], wanted: dict[str, Any]) -> dict[str, Any]:
+        """Return a request; what the user adds goes before what leafiqa asks for."""
         parts: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": data_url(image, self._max_side)}} for image in images
         ]
         parts.append({"type": "text", "text": prompt.text})
-        return {
+        body = {
             "model": self.name,
             "messages": [{"role": "user", "content": parts}],
             "temperature": 0,
+            **wanted,
             **self._extra,
         }
+        if "max_completion_tokens" in self._extra and "max_tokens" not in self._extra:
+            del body["max_tokens"]
+        return body
+
+    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to a request, its limit of tokens called as the model wants it."""
+        if self._completion_tokens and "max_tokens" in body and "max_tokens" not in self._extra:
+            body = {**body, "max_completion_tokens": body["max_tokens"]}
+            del body["max_tokens"]
+        try:
+            return self._servers.post("/chat/completions", body)
+        except TeacherRefused as error:
+            told = "max_completion_tokens" in str(error) and error.status in (400, 422)
+            if not told or self._completion_tokens or "max_tokens" in self._extra:
+                raise
+        self._completion_tokens = True
+        return self._post(body)
 
     def _asked(self, prompt: Prompt, method: str, answer: dict[str, Any]) -> dict[str, Any]:
         # The model that answered, as the server names it: aliases move.
@@ -246,7 +268,7 @@ def data_url(image: Image.Image, max_side: int | None) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _usable(error: Refused) -> TeacherError:
+def _usable(error: TeacherRefused) -> TeacherError:
     """Tell a request that no image can mend (a wrong model or path) from one that was refused for its image."""
     return TeacherUnusable(str(error)) if error.status in (404, 405) else error
 

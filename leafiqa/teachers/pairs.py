@@ -35,8 +35,9 @@ def choose_pairs(
     Args:
         names: the images.
         budget: how many pairs.
-        known: what is believed of the images so far, in logits (see `leafiqa.evidence.order`): a student's prediction
-            in the first round, the scores out of the answers later. Without it pairs are drawn at random, evenly.
+        known: what is believed of the images so far, in logits (see `leafiqa.evidence.bradley_terry`): a student's
+            prediction in the first round, the scores out of the answers later. Without it pairs are drawn at random,
+            evenly.
         known_std: how far that belief may be off, in logits.
         asked: pairs that were asked before; they are not asked again.
         sources: for each image the set it comes from; links between sets are made first.

@@ -8,26 +8,6 @@ from typing import Any, Protocol
 from PIL import Image
 
 
-class TeacherError(Exception):
-    """A question that stays without an answer; the message says why.
-
-    Attributes:
-        tokens: what it cost all the same, `(in, out)`.
-    """
-
-    def __init__(self, message: str, tokens: tuple[int, int] = (0, 0)) -> None:
-        super().__init__(message)
-        self.tokens = tokens
-
-
-class TeacherStopped(TeacherError):
-    """Asking was stopped before this question had its answer."""
-
-
-class TeacherUnusable(TeacherError):
-    """No question can be answered: a wrong address, model or key."""
-
-
 @dataclass(frozen=True)
 class Answer:
     """A teacher's answer to one question.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from leafiqa.teachers.protocol import TeacherError
+from leafiqa.errors import TeacherError
 
 _LABEL = 22
 _GAP = 8

@@ -1,0 +1,169 @@
+"""Choose a rung of calibration by group-aware cross-validation, with a bias to the simpler one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leafiqa.calibration.fit import Array, Fit, Span, fit_head, fit_scale, span
+from leafiqa.labels.splits import deal_folds
+
+# A student is a prior belief about its features, and how strong that is does not depend on how many labels come after
+# it: on both sets of `benchmarks/budgets.py`, for students at home on them and not, the best ridge lay in this range
+# whatever the number of labels.
+RIDGES = (0.3, 0.15, 0.075, 0.04, 0.02)
+# Cross-validation picks weak ridges by accident where labels are few: a ridge half as strong is offered from twice as
+# many labels on.
+_RIDGE_TIMES_LABELS = 7.5
+_FOLDS = 5
+# From as many labels as this on a residual on hundreds of features is considered at all.
+HEAD_LEAST = 25
+# How many standard errors smaller the head's held-out error must be than the scale's. As strong ridges keep the head
+# near the scale anyhow, more of a bias than this only wastes labels.
+_HEAD_BIAS = 0.5
+# How often folds are dealt to tell the expected accuracy, up to how many labels: above that once is precise enough.
+_REPEATS = 5
+_REPEAT_BELOW = 300
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labelled images as a frozen student sees them.
+
+    Attributes:
+        logits: `(n,)` the student's logits.
+        features: `(n, F)` standardised features.
+        targets: `(n,)` MOS brought to [0, 1].
+        weights: `(n,)` with mean one; larger for more trustworthy labels.
+        groups: `(n,)` names; images of one name stay on one side of any split.
+    """
+
+    logits: Array
+    features: Array
+    targets: Array
+    weights: Array
+    groups: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def part(self, kept: NDArray[np.bool_]) -> Labels:
+        """Return some of the images, weights again with mean one."""
+        weights = self.weights[kept] / self.weights[kept].mean()
+        return Labels(self.logits[kept], self.features[kept], self.targets[kept], weights, self.groups[kept])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A rung with its regularisation.
+
+    Attributes:
+        rung: "scale", "head" or "full".
+        ridge: strength of the pull of the head's residual towards zero; None for the scale.
+    """
+
+    rung: str
+    ridge: float | None = None
+
+    def fit(self, labels: Labels) -> Fit:
+        """Fit the scale, or the head; of `full` it is what fine-tuning begins at."""
+        return next(fits([self], labels))
+
+
+def fits(choices: Iterable[Choice], labels: Labels) -> Iterator[Fit]:
+    """Yield the fit of each choice to the same labels; what they have in common is computed once."""
+    scale = fit_scale(labels.logits, labels.targets, labels.weights)
+    seen: Span | None = None
+    for choice in choices:
+        if choice.ridge is None:
+            yield scale
+        else:
+            seen = span(labels.features) if seen is None else seen
+            yield fit_head(labels.logits, seen, labels.targets, labels.weights, choice.ridge, scale)
+
+
+def held_out(choices: list[Choice], labels: Labels, fold: NDArray[np.intp]) -> dict[Choice, Array]:
+    """Return for each choice each image's prediction by a fit on the other folds."""
+    predictions = {choice: np.empty(len(labels)) for choice in choices}
+    for number in np.unique(fold):
+        out = fold == number
+        for choice, fit in zip(choices, fits(choices, labels.part(~out))):
+            predictions[choice][out] = fit.predict(labels.logits[out], labels.features[out])
+    return predictions
+
+
+def held_out_errors(choices: list[Choice], labels: Labels, seed: int) -> dict[Choice, Array]:
+    """Return for each choice each image's weighted squared error, by a fit on other groups."""
+    predicted = held_out(choices, labels, deal_folds(labels.groups, _FOLDS, seed))
+    return {choice: labels.weights * (values - labels.targets) ** 2 for choice, values in predicted.items()}
+
+
+def candidates(n: int, rungs: tuple[str, ...]) -> list[Choice]:
+    """Return the choices to consider for `n` labels, simplest first.
+
+    Where the head alone is allowed, its strongest ridge is always considered: held-out parts of few labels must
+    measure the head too, not something else.
+    """
+    found = [Choice("scale")] if "scale" in rungs else []
+    if "head" in rungs and (n >= HEAD_LEAST or not found):
+        ridges = [ridge for ridge in RIDGES if ridge * n >= _RIDGE_TIMES_LABELS]
+        found += [Choice("head", ridge) for ridge in ridges or RIDGES[:1]]
+    return found
+
+
+def clearly_better(errors: Array, than: Array, groups: NDArray[np.str_], by: float = 1.0) -> bool:
+    """Tell whether the mean error is smaller by more than `by` standard errors of the paired differences.
+
+    Images of one group err alike, so that the standard error is that of sums over groups (cluster-robust).
+
+    Args:
+        errors: `(n,)` each image's error.
+        than: `(n,)` the error that it is compared with.
+        groups: `(n,)` names of the images' groups.
+        by: how many standard errors.
+    """
+    gain = than - errors
+    _, member = np.unique(groups, return_inverse=True)
+    sums = np.bincount(member, gain - gain.mean())
+    count = len(sums)
+    if count < 2:
+        return False
+    error = np.sqrt(count / (count - 1) * (sums**2).sum()) / len(gain)
+    return bool(gain.mean() > by * error)
+
+
+def choose(labels: Labels, rungs: tuple[str, ...] = ("scale", "head"), seed: int = 0) -> Choice:
+    """Choose the rung that predicts held-out labels best, a complex one only if it is better beyond accident.
+
+    The head with the smallest held-out squared error is taken over the scale if its error is smaller by more than
+    half a standard error of the paired differences between groups of images.
+    """
+    errors = held_out_errors(candidates(len(labels), rungs), labels, seed)
+    best = min(errors, key=lambda choice: errors[choice].mean())
+    simplest = next(iter(errors))
+    if best.rung != simplest.rung and not clearly_better(errors[best], errors[simplest], labels.groups, _HEAD_BIAS):
+        return simplest
+    return best
+
+
+def expected(labels: Labels, rungs: tuple[str, ...] = ("scale", "head"), seed: int = 0) -> Array:
+    """Return a held-out prediction of each image by the whole procedure, the choice of rung included.
+
+    The choice is made anew within each outer fold, on its training part only, so that comparing these predictions
+    with the labels says what accuracy to expect on other images like these. Folds are dealt several times, and each
+    image's predictions averaged: fits of different folds are not on quite one scale, and pooling them once would put
+    the images of one fold above those of another by accident.
+    """
+    repeats = _REPEATS if len(labels) <= _REPEAT_BELOW else 1
+    predictions = np.zeros(len(labels))
+    for repeat in range(repeats):
+        fold = deal_folds(labels.groups, _FOLDS, seed + 1 + 1000 * repeat)
+        for number in np.unique(fold):
+            out = fold == number
+            kept = labels.part(~out)
+            fit = choose(kept, rungs, seed).fit(kept)
+            predictions[out] += fit.predict(labels.logits[out], labels.features[out]) / repeats
+    return predictions

@@ -1,0 +1,104 @@
+"""Fine-tuning as a rung of calibration: what it learns from, and whether it is worth it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from leafiqa.calibration.cross_validation import Labels, choose, clearly_better
+from leafiqa.calibration.fine_tuning import JUDGED_PACE, LABELS_PACE, fine_tune, predict
+from leafiqa.calibration.fit import Array, Fit
+from leafiqa.calibration.merging import with_fit
+from leafiqa.calibration.teacher_labels import Judged, lend
+from leafiqa.labels.splits import deal_folds
+from leafiqa.model.student import Student
+from leafiqa.training.averaging import average_states
+
+_FULL_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Material:
+    """What fine-tuning learns from.
+
+    Attributes:
+        student: where it begins.
+        labels: the labelled images.
+        images: the same as `look_at` returns them.
+        judged: images that a teacher judged and nobody rated, None for none.
+        rungs: what may be fitted before.
+        seed: seeds all of it.
+        runs: trainings, in different order, whose weights are averaged.
+    """
+
+    student: Student
+    labels: Labels
+    images: list[torch.Tensor]
+    judged: Judged | None
+    rungs: tuple[str, ...]
+    seed: int
+    runs: int = 1
+
+    def part(self, kept: NDArray[np.bool_]) -> Material:
+        """Return what is left with some of the labels; the images of the others are not learned from at all.
+
+        It is for cross-validation, where one training has to do.
+        """
+        judged = None if self.judged is None else self.judged.part(kept)
+        images = [self.images[i] for i in np.flatnonzero(kept)]
+        return replace(self, labels=self.labels.part(kept), images=images, judged=judged, runs=1)
+
+    def steps(self, labelled: int) -> int:
+        """Return how many images one training on that many labels takes, repeats counted."""
+        if self.judged is None:
+            return LABELS_PACE.epochs * labelled
+        return JUDGED_PACE.epochs * (labelled + len(self.judged.images))
+
+    def tune(self, advance: Callable[[int], None] = lambda count: None) -> tuple[Student, Fit]:
+        """Return the fine-tuned student, and the simpler fit that it began at."""
+        labels = self.labels
+        fit = choose(labels, self.rungs, self.seed).fit(labels)
+        images, targets, weights, pace = self.images, labels.targets, labels.weights, LABELS_PACE
+        if self.judged is not None:
+            lent, weight = lend(labels, self.judged, self.rungs, self.seed)
+            images, pace = images + self.judged.images, JUDGED_PACE
+            targets, weights = np.concatenate([targets, lent]), np.concatenate([weights, np.full(len(lent), weight)])
+        start = with_fit(self.student, fit)
+        tuned = [fine_tune(start, images, targets, weights, self.seed + run, advance, pace) for run in range(self.runs)]
+        state = average_states([student.state_dict() for student in tuned])
+        if self.judged is not None:
+            # Half way back to the beginning (WiSE-FT, Wortsman et al., CVPR 2022): on `val` about as good for the kind
+            # of picture that was learned, and much better for the others.
+            state = average_states([start.state_dict(), state])
+        tuned[0].load_state_dict(state)
+        return tuned[0], fit
+
+
+def try_full(material: Material, tuning: Callable[[int, int], None]) -> tuple[Student | None, Array]:
+    """Return the fine-tuned student, None if it is not clearly better, and held-out predictions of what is chosen."""
+    labels = material.labels
+    fold = deal_folds(labels.groups, _FULL_FOLDS, material.seed + 2)
+    held_out = {"simple": np.empty(len(labels)), "full": np.empty(len(labels))}
+    # The training of each fold, and once more on all labels.
+    total = sum(material.steps(int((fold != number).sum())) for number in np.unique(fold))
+    total += material.runs * material.steps(len(labels))
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        tuning(done, total)
+
+    for number in np.unique(fold):
+        out = fold == number
+        student, fit = material.part(~out).tune(advance)
+        held_out["simple"][out] = fit.predict(labels.logits[out], labels.features[out])
+        held_out["full"][out] = predict(student, [material.images[i] for i in np.flatnonzero(out)])
+    errors = {name: labels.weights * (values - labels.targets) ** 2 for name, values in held_out.items()}
+    if not clearly_better(errors["full"], errors["simple"], labels.groups):
+        return None, held_out["simple"]
+    return material.tune(advance)[0], held_out["full"]

@@ -1,0 +1,81 @@
+"""Options that several commands have, each with one meaning everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def give(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return give
+
+
+_PLACE = "a file, a folder or hf-hub:owner/repo[@revision]"
+
+metric_options = _all(
+    click.option("--metric", "name", default="leaf", show_default=True, help="A name that `leafiqa models` lists."),
+    click.option("--weights", help=f"A student in some place, instead of a name: {_PLACE}."),
+)
+
+several_metrics_options = _all(
+    click.option(
+        "--metric", "names", multiple=True, help="A name that `leafiqa models` lists; several times for several."
+    ),
+    click.option("--weights", "places", multiple=True, help=f"A student in some place: {_PLACE}; several times too."),
+)
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ... auto is CUDA where there is one."
+)
+
+recursive_option = click.option("-r", "--recursive", is_flag=True, help="Look into folders inside folders, too.")
+
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds whatever is drawn at random."
+)
+
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what the command wrote there before.")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+table_options = _all(
+    click.option(
+        "--mos",
+        "table",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="CSV with columns image and mos (higher is better), perhaps mos_se or mos_std, and group; or the folder "
+        "of a known data set.",
+    ),
+    click.option(
+        "--images", type=FOLDER, help="Folder that the table's names are relative to.  [default: the table's]"
+    ),
+    click.option("--image-column", help="The column with the image's name, if it is not called image."),
+    click.option("--mos-column", help="The column with the human score, if it is not called mos."),
+    click.option("--split", help="Only this split: of the table's column split, or official."),
+)
+
+evidence_options = _all(
+    click.option("--evidence", type=FILE, multiple=True, help="A teacher's evidence; several times for several files."),
+    click.option("--evidence-images", type=FOLDER, help="Folder that the evidence's names are relative to."),
+)
+
+
+def metrics_of(names: tuple[str, ...], places: tuple[str, ...], device: str) -> list[Any]:
+    """Return the metrics that `several_metrics_options` name; `leaf` if they name none."""
+    import leafiqa
+
+    named = [leafiqa.create_metric(name, device=device) for name in names or (() if places else ("leaf",))]
+    return named + [leafiqa.create_metric(weights=place, device=device) for place in places]

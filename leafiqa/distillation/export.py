@@ -1,0 +1,122 @@
+"""From a run's weights to a student on disk: `python -m leafiqa.distillation.export CONFIG.toml epochN.pt FOLDER`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import leafiqa
+from leafiqa.distillation.config import Config, read_config
+from leafiqa.distillation.data import read_source
+from leafiqa.distillation.start import architecture
+from leafiqa.errors import EvidenceError
+from leafiqa.evidence.files import Evidence, cite
+from leafiqa.model.card import Card
+from leafiqa.model.checkpoint import save_student
+from leafiqa.model.preprocess import Preprocess
+from leafiqa.model.resolve import resolve_text
+from leafiqa.model.student import Student
+
+_RECORDED = (
+    "initial experts area look crop epochs batch pairs ladders freeze weight_decay warmup ema point_weight "
+    "pair_weight ladder_weight null_weight sigma reliability_power crossfit reconcile holdout seed"
+).split()
+_NAME = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]+")
+
+
+def student_name(config: Config) -> str:
+    """Return the student's name, `arch.tag`: the card's, else the backbone and the output folder.
+
+    Raises:
+        EvidenceError: the card's name is not of the form `arch.tag`.
+    """
+    name = str(config.card.get("name") or "")
+    if not name:
+        # Out of the output folder's name, whatever is in it.
+        tag = re.sub(r"[^A-Za-z0-9_.-]+", "-", config.output.resolve().name).strip("-.") or "mine"
+        return f"leaf_{config.backbone}.{tag}"
+    if not _NAME.fullmatch(name):
+        raise EvidenceError(f"the card's name must read arch.tag, of letters, digits, _ and -, got {name!r}")
+    return name
+
+
+def export(config: Config, state: Path, folder: Path, *, overwrite: bool = False) -> Card:
+    """Write `NAME.safetensors` and `NAME.json` from a state dict that a run saved.
+
+    Args:
+        config: the run's config; its `[card]` table adds to the card what only a person knows.
+        state: an `epochN.pt` of the run.
+        folder: where to write.
+        overwrite: whether a student of that name may be replaced.
+
+    Returns:
+        The card; its `accuracy` is empty until it is measured on the file written here.
+
+    Raises:
+        EvidenceError: the evidence, which the card tells of, cannot be read any more.
+        OutputError: there is a student of that name, and `overwrite` is False.
+    """
+    arguments = architecture(config)
+    student = Student(**arguments)
+    student.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
+    mean, std = arguments.pop("mean"), arguments.pop("std")
+    heard = [read_source(config, source).evidence for source in config.sources]
+    training: dict[str, Any] = {
+        "data": _data(config, heard),
+        **config.card.get("training", {}),
+        "recipe": "LEAF-style joint point-wise and pair-wise distillation, weighted by the evidence's reliability",
+        **{name: getattr(config, name) for name in _RECORDED},
+        **dict(zip(("lr", "head_lr"), config.rates)),
+        "epochs_done": int(state.stem.removeprefix("epoch")),
+    }
+    if config.begins_at_student:
+        # What the student that training began at has seen, this one has seen too.
+        before = resolve_text(config.initial)[1]
+        begun = {"student": f"{before.name} {before.short_hash}", "teacher": before.teacher}
+        training["initial_training"] = {**begun, **before.training}
+        training.setdefault("label_budget", before.training.get("label_budget", "unknown"))
+    if raters := {rater for evidence in heard for rater in evidence.raters}:
+        rated = f"ratings by {len(raters)} people are among the evidence"
+        training["label_budget"] = "; ".join(filter(None, [training.get("label_budget"), rated]))
+    training.setdefault("label_budget", "0 human scores")
+    training["initial"] = config.card.get("training", {}).get("initial", Path(config.initial).name)
+    fields = {
+        "description": "Student distilled from a teacher's evidence",
+        "teacher": _teachers(heard),
+        **config.card,
+        "name": student_name(config),
+        "training": training,
+        "architecture": {name: list(v) if isinstance(v, tuple) else v for name, v in arguments.items()},
+        "preprocess": Preprocess(area=config.look**2, mean=mean, std=std).to_dict(),
+        "score": {
+            "range": [0.0, 1.0],
+            "unit": "the full width of the teacher's scale; not calibrated to human opinion scores",
+        },
+        "leafiqa_version": leafiqa.__version__,
+    }
+    return save_student(student, folder, fields, overwrite=overwrite)
+
+
+def _data(config: Config, heard: list[Evidence]) -> str:
+    """Say what was judged how often, by names of files, not by their places: a card travels."""
+    return "; ".join(
+        f"{source.name}: {len(evidence.points)} images with scores, {len(evidence.pairs)} comparisons, of "
+        + cite(source.evidence)
+        for source, evidence in zip(config.sources, heard)
+    )
+
+
+def _teachers(heard: list[Evidence]) -> dict[str, Any]:
+    """Return the teachers that the evidence names, with the number of lines of each."""
+    named = sum((evidence.teachers for evidence in heard), Counter[str]())
+    return {"judged_by": dict(named.most_common())} if named else {}
+
+
+if __name__ == "__main__":
+    card = export(read_config(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]))
+    print(card.name, card.sha256)

@@ -1,0 +1,1 @@
+"""Human scores: tables of MOS, known data sets, and splits that keep groups together."""

@@ -1,0 +1,126 @@
+"""Score files in order while worker threads decode and resize ahead, so that the model need not wait."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from leafiqa.errors import InputError, LeafiqaError
+from leafiqa.files import sha256_if_readable
+from leafiqa.images.inputs import to_tensor
+from leafiqa.images.load import load_ahead, usual_workers
+from leafiqa.metric import Metric
+from leafiqa.scoring.rows import HASH_DIGITS, Row
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """A file after decoding: what each student will look at, or why there is nothing to look at."""
+
+    path: str
+    images: tuple[tuple[Tensor, Tensor], ...] = ()
+    error: str = ""
+    note: str = ""
+    sha256: str = ""
+
+
+def score_files(
+    metrics: Metric | Sequence[Metric],
+    paths: Iterable[str | os.PathLike[str]],
+    batch_size: int = 16,
+    workers: int | None = None,
+) -> Iterator[Row]:
+    """Score files and yield a row for each, in order, as soon as its batch is done.
+
+    Args:
+        metrics: a metric that is not `as_loss`, or several: an image is decoded once, and has a row for each of them.
+        paths: the files; may be without end.
+        batch_size: files scored together; those that differ in resized size are split up further.
+        workers: threads that decode and resize; None means one a core, at most four. At most as many images are held
+            in full size.
+
+    Yields:
+        One row a path and metric; a file that cannot be scored, for whatever reason, has its error in it.
+
+    Raises:
+        InputError: a metric returns losses, or there is none.
+    """
+    metrics = [metrics] if isinstance(metrics, Metric) else list(metrics)
+    if not metrics or any(metric.as_loss for metric in metrics):
+        raise InputError("files are scored by at least one metric that was created without as_loss")
+    workers = workers or usual_workers()
+
+    def look(path: str | os.PathLike[str]) -> _Looked:
+        return _look(metrics, os.fspath(path))
+
+    window: list[_Looked] = []
+    # Resized images are small: a whole batch is made ready while another one is scored.
+    for looked in load_ahead(look, paths, workers=workers, depth=batch_size + workers):
+        window.append(looked)
+        if len(window) == batch_size:
+            yield from _finish(metrics, window)
+            window = []
+    yield from _finish(metrics, window)
+
+
+@torch.no_grad()
+def _look(metrics: Sequence[Metric], path: str) -> _Looked:
+    try:
+        tensor, notes = to_tensor(path)
+        seen: dict[tuple[object, torch.device], tuple[Tensor, Tensor]] = {}
+        for metric in metrics:  # students that look alike share the resized image
+            key = (metric.preprocess, metric.device)
+            if key not in seen:
+                seen[key] = metric.look(tensor)
+        images = tuple(seen[metric.preprocess, metric.device] for metric in metrics)
+    except Exception as error:  # one file, whatever it does, must not stop the others
+        return _Looked(path, error=_why(error))
+    digest = sha256_if_readable(path) or ""
+    return _Looked(path, images, note="; ".join(notes), sha256=digest[:HASH_DIGITS])
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, MemoryError) or "allocate" in str(error) or "out of memory" in str(error):
+        return "not enough memory"
+    text = (str(error) or type(error).__name__).strip()
+    return text if isinstance(error, LeafiqaError) else f"{type(error).__name__}: {text.splitlines()[0]}"
+
+
+def _finish(metrics: Sequence[Metric], window: list[_Looked]) -> Iterator[Row]:
+    """Yield the rows of a window, those of one image after those of the one before."""
+    columns = [_scores(metric, window, number) for number, metric in enumerate(metrics)]
+    for place, item in enumerate(window):
+        for metric, column in zip(metrics, columns):
+            row = Row(item.path, None, item.error, item.note, metric.metric_name, metric.card.short_hash, item.sha256)
+            outcome = column[place]
+            if isinstance(outcome, Exception):
+                row = replace(row, error=_why(outcome))
+            elif outcome is not None and outcome != outcome:
+                row = replace(row, error="the model gave no number")
+            elif outcome is not None:
+                row = replace(row, score=outcome)
+            yield row
+
+
+@torch.no_grad()
+def _scores(metric: Metric, window: list[_Looked], number: int) -> list[float | Exception | None]:
+    """Return one metric's outcome for each file of a window, None where there is nothing to look at."""
+    looked = [item.images[number] for item in window if item.images]
+    try:
+        # One transfer for the whole window.
+        found: Iterator[float | Exception] = iter(metric.score_looked(looked).tolist() if looked else [])
+    except Exception:
+        # Too large together, perhaps: each by itself, and the error to the one that it belongs to.
+        found = iter([_alone(metric, image) for image in looked])
+    return [next(found) if item.images else None for item in window]
+
+
+def _alone(metric: Metric, image: tuple[Tensor, Tensor]) -> float | Exception:
+    try:
+        return metric.score_looked([image]).item()
+    except Exception as error:
+        return error

@@ -1,0 +1,141 @@
+"""One row of results, and rows as text: CSV, JSON lines, JSON, a Markdown table, a plain table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from leafiqa.errors import InputError
+from leafiqa.files import printable
+from leafiqa.tables import safe_cell
+
+# By file name ending.
+FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".json": "json", ".md": "markdown", ".txt": "table"}
+COLUMNS = ("image", "score", "error", "note", "metric", "weights", "sha256")
+# Of a file's sha256 as many digits are kept: enough to tell that it was replaced.
+HASH_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """The result for one file and metric.
+
+    Attributes:
+        image: the path as it was given; in a file, relative to that file's folder unless it was absolute.
+        score: the score, None if there is none.
+        error: why there is no score, empty if there is one.
+        note: remarks from decoding, such as "animated: first of 12 frames".
+        metric: name of the metric.
+        weights: first twelve digits of the weights' sha256.
+        sha256: first sixteen digits of the image file's sha256; empty where it could not be read.
+    """
+
+    image: str
+    score: float | None
+    error: str = ""
+    note: str = ""
+    metric: str = ""
+    weights: str = ""
+    sha256: str = ""
+
+    def to_dict(self) -> dict[str, str | float | None]:
+        """Return the fields by name; the score is rounded to six decimals."""
+        return {**asdict(self), "score": None if self.score is None else round(self.score, 6)}
+
+
+def format_of(output: str | os.PathLike[str] | None, format: str | None) -> str:
+    """Return the format to write: the one named, else the one that the output's ending stands for.
+
+    Raises:
+        InputError: neither tells.
+    """
+    known = sorted(set(FORMATS.values()))
+    if format is not None:
+        if format not in known:
+            raise InputError(f"format must be one of {', '.join(known)}, got {format!r}")
+        return format
+    if output is None or (os.path.exists(output) and not os.path.isfile(output)):
+        return "table"
+    ending = os.path.splitext(os.fspath(output))[1].lower()
+    if ending not in FORMATS:
+        raise InputError(
+            f"output {os.fspath(output)}: its ending must be one of {', '.join(FORMATS)}, or a format be named: "
+            f"{', '.join(known)}"
+        )
+    return FORMATS[ending]
+
+
+class Writer:
+    """Turns rows into text.
+
+    Args:
+        format: one of the values of `FORMATS`.
+        metrics: name and short hash of each metric; several make the plain and the Markdown table wider.
+    """
+
+    def __init__(self, format: str, metrics: Iterable[tuple[str, str]]) -> None:
+        self.format, self._metrics = format, [(printable(name), digest) for name, digest in metrics]
+        self._held: list[Row] = []
+        self._first = True
+
+    def header(self) -> str:
+        """Return what comes before the first row."""
+        if self.format == "csv":
+            return ",".join(COLUMNS) + "\n"
+        if self.format == "json":
+            return "["
+        if self.format == "markdown":
+            names = [f"{name} ({digest})" for name, digest in self._metrics]
+            return _markdown(["image", *names, "remark"]) + _markdown(["---", *["---:"] * len(names), "---"])
+        if self.format == "table":
+            told = "; ".join(f"{name}, weights {digest}" for name, digest in self._metrics)
+            return f"# {told}\n#{'  score ' * len(self._metrics)} image\n"
+        return ""
+
+    def row(self, row: Row) -> str:
+        """Return one row as text; in a table of several metrics, nothing until the last one's row of an image."""
+        if self.format == "jsonl":
+            return json.dumps(row.to_dict()) + "\n"
+        if self.format == "json":
+            comma, self._first = "" if self._first else ",", False
+            return f"{comma}\n  {json.dumps(row.to_dict())}"
+        if self.format == "csv":
+            score = "" if row.score is None else f"{row.score:.6f}"
+            cells = [row.image, score, row.error, row.note, row.metric, row.weights, row.sha256]
+            return csv_line([safe_cell(cell) if i != 1 else cell for i, cell in enumerate(cells)])
+        self._held.append(row)
+        if len(self._held) < len(self._metrics):
+            return ""
+        rows, self._held = self._held, []
+        return self._wide(rows)
+
+    def footer(self) -> str:
+        """Return what comes after the last row."""
+        return "\n]\n" if self.format == "json" else ""
+
+    def _wide(self, rows: list[Row]) -> str:
+        name = printable(rows[0].image)
+        error = next((row.error for row in rows if row.score is None), "")
+        if self.format == "markdown":
+            scores = ["" if row.score is None else f"{row.score:.4f}" for row in rows]
+            return _markdown([name, *scores, printable(error or rows[0].note)])
+        if all(row.score is None for row in rows):
+            return f"  error  {name}: {printable(error)}\n"
+        scores = ["   error" if row.score is None else f"{row.score:8.4f}" for row in rows]
+        note = printable(rows[0].note)
+        return f"{''.join(scores)} {name}{f'  ({note})' if note else ''}\n"
+
+
+def csv_line(cells: Iterable[str]) -> str:
+    """Return cells as one record of CSV."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()
+
+
+def _markdown(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"

@@ -1,0 +1,1 @@
+"""What both distillation and calibration train with: losses, optimiser and schedule, augmentation, processes."""
