@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from leafiqa.distillation.config import Config, read_config
-from leafiqa.distillation.run import distill
+from leafiqa.distillation.run import distil
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "both": {},
@@ -35,7 +35,7 @@ def run(config: Config) -> None:
     if (config.output / f"{name}.safetensors").exists():
         return
     print(name, flush=True)
-    distill(config)
+    distil(config)
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 Each is a label-free student fine-tuned on a random part of a train set's human scores, whole groups (prompts,
 near-duplicates) at a time, drawn with seed 0 and not chosen among draws, and on the teacher's evidence on the rest of
 the train set, brought to the human scale by those scores (`leafiqa.calibration.teacher_labels`). Accuracy is
-measured on `val`, which nothing was trained on; `python -m benchmarks.accuracy --quick --write-card` puts it into the card too.
+measured on `val`, which nothing was trained on; `python -m benchmarks.accuracy --quick --write-card` puts it into the
+card too.
 `--runs N` averages the weights of N trainings, in different order. `--evidence DATASET=FILE...` adds evidence, such as
 second opinions, to the teacher's.
 """
@@ -63,7 +64,7 @@ def material(metric: Metric, table: MosTable, dataset: str, share: float, extra:
         seen.logits,
         seen.features,
         (np.array([row.mos for row in rows]) - low) / (high - low),
-        label_weights([row.spread for row in rows]),
+        label_weights([row.standard_error for row in rows]),
         np.array([row.group or row.image for row in rows]),
     )
     known = targets(read_evidence([*_evidence(dataset), *extra]))

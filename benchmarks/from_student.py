@@ -20,7 +20,7 @@ import leafiqa
 from benchmarks.accuracy import agreement
 from benchmarks.newcomer import prepare
 from leafiqa.distillation.config import read_config
-from leafiqa.distillation.run import distill
+from leafiqa.distillation.run import distil
 
 # Of the usual learning rates from a backbone.
 FACTORS = (1.0, 0.3, 0.1)
@@ -57,7 +57,7 @@ def main() -> None:
                 output = Path(f"{name}_{factor}_{seed}")
                 student = output / "leaf_lite0.mine.safetensors"
                 if not student.exists():
-                    distill(replace(base, initial=initial, seed=seed, output=output, **rates))
+                    distil(replace(base, initial=initial, seed=seed, output=output, **rates))
                 rows.append({"factor": factor, "seed": seed, **measure(str(student))})
                 print(name, rows[-1], flush=True)
         results.append({"initial": name, "rows": rows})

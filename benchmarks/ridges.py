@@ -2,8 +2,9 @@
 
 For random draws of the train images, whole groups at a time, the head is fitted with each ridge, and RMSE (as a share
 of the scale) and SRCC are taken on `val`. "chosen" is what cross-validation makes of it.
-`leafiqa.calibration.cross_validation` takes its ridges from here. Students that do not know a set are those of `benchmarks.ablation --only generated photos`,
-on the other set (`--dataset`). Features are shared with `benchmarks.budgets` (`--cache`).
+`leafiqa.calibration.cross_validation` takes its ridges from here. Students that do not know a set are those of
+`benchmarks.ablation --only generated photos`, on the other set (`--dataset`). Features are shared with
+`benchmarks.budgets` (`--cache`).
 """
 
 from __future__ import annotations

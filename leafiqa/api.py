@@ -454,7 +454,7 @@ def import_judgments(
     from leafiqa.evidence.foreign_tables import read_judgments
     from leafiqa.files import check_output
 
-    check_output(output, inputs=[table])
+    check_output(output, inputs=[table], overwrite=None)
     records, problems = read_judgments(table, kind, scale=scale, lower_better=lower_better, teacher=teacher)
     append_evidence(Path(output), records)
     return problems

@@ -113,7 +113,7 @@ def check_output(
     path: StrPath,
     *,
     inputs: Iterable[StrPath] = (),
-    overwrite: bool = False,
+    overwrite: bool | None = False,
     is_ours: Callable[[bytes], bool] = lambda head: True,
 ) -> None:
     """Refuse a place for a result where something would be lost, or that cannot be written, before work begins.
@@ -123,7 +123,7 @@ def check_output(
     Args:
         path: where the result is to go.
         inputs: files that are read; the result never goes onto one of them.
-        overwrite: whether an existing file may be replaced.
+        overwrite: whether an existing file may be replaced; None where it never may.
         is_ours: tells by a file's first 4,096 bytes whether leafiqa wrote it; only such a file is replaced.
 
     Raises:
@@ -151,10 +151,8 @@ def check_output(
     if head.startswith(_PICTURES) or head[4:8] == b"ftyp" or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         raise OutputError(f"output {place} is a picture; name another file")
     if not overwrite:
-        raise OutputError(
-            f"output {place} exists already; name another file, or allow it with overwrite=True "
-            "(--overwrite on the command line)"
-        )
+        allow = "" if overwrite is None else ", or allow it with overwrite=True (--overwrite on the command line)"
+        raise OutputError(f"output {place} exists already; name another file{allow}")
     if head and not is_ours(head):
         raise OutputError(f"output {place} was not written by leafiqa, so it is not replaced; name another file")
 

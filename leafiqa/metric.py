@@ -167,7 +167,8 @@ class Metric(nn.Module):
             if on_host and not torch.compiler.is_compiling():
                 raise_on_values(tensor, valid)
             if self.as_loss:
-                tensor = tensor.clamp(0, 1)
+                # Gradients pass as if nothing had been clamped, so that a pixel beyond the end can come back.
+                tensor = tensor + (tensor.clamp(0, 1) - tensor).detach()
         # From the host uint8 travels as it is: a quarter of the bytes.
         with torch.autocast(self.device.type, enabled=False), exact_float32(self.device):
             return self.preprocess.resize(tensor.to(self.device)), valid.to(self.device)

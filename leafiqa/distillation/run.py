@@ -191,4 +191,5 @@ def _finished(config: Config, name: str) -> Distillation | None:
 
 def _agreement(fields: dict[str, Any]) -> Agreement:
     """Return an agreement out of JSON, where intervals are lists."""
-    return Agreement(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    values: dict[str, Any] = {name: tuple(of) if isinstance(of, list) else of for name, of in fields.items()}
+    return Agreement(**values)

@@ -21,6 +21,8 @@ from leafiqa.errors import TeacherError, TeacherRefused, TeacherStopped, Teacher
 _LONGEST_BACKOFF = 60.0
 # A server that asks to be left alone is waited for so long in all, for one question.
 _LONGEST_HELD = 600.0
+# ... and so often, before its putting off counts as a failed attempt.
+_MOST_PUT_OFF = 12
 # What asking again may cure.
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 _CHUNK = 1 << 16
@@ -36,7 +38,8 @@ class Servers:
         addresses: such as `http://127.0.0.1:8000/v1`.
         key: sent as a bearer token; written nowhere, and cut out of what servers say.
         timeout: seconds to wait for an answer.
-        attempts: how often a question is asked before it is given up, requests that a server puts off included.
+        attempts: how often a question is asked before it is given up. That a server asks to come back later is no
+            attempt the first twelve times, and one each further time.
         concurrency: requests under way at once; a question that waits to be asked again is not under way.
         first_wait: seconds before the second attempt; doubled for each further one, with jitter. Also the least that
             is waited where a server asks to come back sooner.
@@ -85,7 +88,7 @@ class Servers:
             TeacherError: no answer after all attempts.
         """
         content = json.dumps(body).encode()
-        why, attempt, held = "", 0, 0.0
+        why, attempt, held, put_off = "", 0, 0.0, 0
         while True:
             address, waited = self._next()
             held += waited
@@ -115,16 +118,23 @@ class Servers:
                 # No connection, reset, timeout, half an answer, no JSON.
                 why = f"{address}: {type(error).__name__}: {self._without_key(str(error))}"
                 lost, asked = isinstance(error, OSError), None
+            # Full jitter: those that were refused together must not come back together.
+            if asked is not None and held < _LONGEST_HELD and put_off < _MOST_PUT_OFF:
+                put_off += 1
+                self._count_retry()
+                self._hold(address, asked + self._random.uniform(0, 0.1 * asked))
+                # All leave the server alone for as long as it says. Where it says "at once", this question is not to
+                # hammer it either.
+                least = self._first_wait * min(2 ** (put_off - 1), 8) * self._random.uniform(0.5, 1.0)
+                if asked < least and self._stop.wait(least - asked):
+                    raise TeacherStopped(f"stopped before it was asked again; the last: {why}")
+                continue
             attempt += 1
             if attempt >= self._attempts:
                 break
             self._count_retry()
-            # Full jitter: those that were refused together must not come back together.
             backoff = min(_LONGEST_BACKOFF, self._first_wait * 2 ** (attempt - 1)) * self._random.uniform(0.5, 1.0)
-            if asked is not None and held < _LONGEST_HELD:
-                # The server says when: not sooner than that, nor than an answer without a word would be waited for.
-                self._hold(address, max(asked + self._random.uniform(0, 0.1 * asked), backoff))
-            elif lost and len(self.addresses) > 1:
+            if lost and len(self.addresses) > 1:
                 self._hold(address, backoff)  # the others need not find out as well
             elif self._stop.wait(backoff):
                 raise TeacherStopped(f"stopped before it was asked again; the last: {why}")

@@ -33,6 +33,7 @@ class Optimisation:
 
     Attributes:
         average: the averaged student, in evaluation mode.
+        warmup: steps of linear warm-up; at most a fifth of all.
         step: steps taken.
     """
 
@@ -50,7 +51,7 @@ class Optimisation:
         self.student, self.total, self.step = student, total, 0
         self._rates, self._ema = rates, ema
         # A short run would otherwise end before it is warm.
-        self._warmup = min(warmup, max(1, total // 5))
+        self.warmup = min(warmup, max(1, total // 5))
         self.average = copy.deepcopy(student).eval()
         student.train()
         fold_batch_norm(student.backbone, example)
@@ -58,9 +59,15 @@ class Optimisation:
         head = [p for name, p in student.named_parameters() if not name.startswith("backbone.") and p.requires_grad]
         self._optimizer = torch.optim.AdamW([{"params": self.backbone}, {"params": head}], weight_decay=weight_decay)
 
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Learning rates of the backbone and of the head, of the step begun last."""
+        backbone, head = (float(group["lr"]) for group in self._optimizer.param_groups)
+        return backbone, head
+
     def begin_step(self) -> None:
         """Set this step's learning rates and forget the last one's gradients; the caller then computes new ones."""
-        warm = min(1.0, (self.step + 1) / self._warmup)
+        warm = min(1.0, (self.step + 1) / self.warmup)
         cosine = 0.5 * (1 + math.cos(math.pi * self.step / self.total))
         for group, peak in zip(self._optimizer.param_groups, self._rates):
             group["lr"] = peak * warm * cosine

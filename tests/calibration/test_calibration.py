@@ -13,16 +13,17 @@ from PIL import Image
 from scipy.special import expit
 
 import leafiqa
-from leafiqa.calibration.calibrator import calibrate, check_labels, label_weights, pick_range
-from leafiqa.calibration.cross_validation import Choice, Labels, choose, expected, folds, held_out
+from leafiqa.calibration.calibrator import calibrate_metric, check_labels, label_weights, pick_range
+from leafiqa.calibration.cross_validation import Choice, Labels, choose, expected, held_out
 from leafiqa.calibration.fine_tuning import fine_tune, look_at, predict
 from leafiqa.calibration.fit import Fit, fit_head, fit_scale, span
-from leafiqa.calibration.merging import fold_in
+from leafiqa.calibration.merging import with_fit
 from leafiqa.cli.main import cli
-from leafiqa.errors import CalibrationError
+from leafiqa.errors import CalibrationError, InputError
 from leafiqa.evaluation.agreement import spearman
 from leafiqa.labels.copies import join_copies
 from leafiqa.labels.mos_table import Labelled, MosTable, read_mos
+from leafiqa.labels.splits import deal_folds
 from leafiqa.model.student import Student
 from tests.conftest import make_picture
 
@@ -86,7 +87,9 @@ def test_choice_prefers_the_simple_rung_unless_the_other_is_better():
     # A few dozen labels decide between the two, but only strong ridges are worth a try; fewer do not even that.
     few = choose(as_labels(*planted(55, residual=0.5, noise=0.05)))
     assert few.rung == "head" and few.ridge >= 0.15
-    assert choose(as_labels(*planted(24, residual=0.5, noise=0.05)), ("head",)).rung == "scale"
+    assert choose(as_labels(*planted(24, residual=0.5, noise=0.05))).rung == "scale"
+    # Where the head alone is allowed, no held-out part is predicted by anything else.
+    assert choose(as_labels(*planted(24, residual=0.5, noise=0.05)), ("head",)).rung == "head"
 
 
 def test_ridge_means_the_same_for_any_number_of_features():
@@ -118,10 +121,10 @@ def test_expected_accuracy_is_about_what_new_images_show():
 
 def test_folds_keep_groups_together_and_are_even():
     groups = np.array([f"g{i // 3}" for i in range(60)])
-    fold = folds(groups, 5, seed=0)
+    fold = deal_folds(groups, 5, seed=0)
     assert all(len(set(fold[groups == group])) == 1 for group in set(groups))
     assert np.bincount(fold).tolist() == [12] * 5
-    assert len(set(folds(np.array(["a"] * 5 + ["b"] * 5), 5, 0))) == 2
+    assert len(set(deal_folds(np.array(["a"] * 5 + ["b"] * 5), 5, 0))) == 2
     predicted = held_out([Choice("scale")], as_labels(*planted(60)), fold)[Choice("scale")]
     assert len(predicted) == 60 and np.isfinite(predicted).all()
 
@@ -182,7 +185,7 @@ def test_folded_weights_predict_as_the_fit(experts):
     with torch.no_grad():
         for fit in (first, Fit(2.0, 0.5), second):  # calibrated again and again
             before = calibrated.read(standard).numpy().astype(float)
-            calibrated = fold_in(calibrated, fit)
+            calibrated = with_fit(calibrated, fit)
             found = calibrated.read(standard).sigmoid().numpy()
             assert found == pytest.approx(fit.predict(before, standard.numpy().astype(float)), abs=1e-5)
     assert student.residual is None  # the first one is left as it was
@@ -204,7 +207,7 @@ def labelled(tmp_path_factory):
 
 def test_a_calibrated_student_is_one_small_file_on_the_human_scale(labelled, tmp_path, metric):
     out = tmp_path / "made" / "leaf_lite0.mine"
-    before = {name: tensor.clone() for name, tensor in metric.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in metric.student.state_dict().items()}
     arguments = [
         "calibrate",
         "--mos",
@@ -219,7 +222,7 @@ def test_a_calibrated_student_is_one_small_file_on_the_human_scale(labelled, tmp
     ]
     outcome = CliRunner().invoke(cli, arguments)
     assert outcome.exit_code == 0, outcome.output
-    assert all(torch.equal(before[name], tensor) for name, tensor in metric.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in metric.student.state_dict().items())
     calibrated = leafiqa.create_metric(weights=f"{out}.safetensors", device="cpu")
     assert calibrated.score_range == (1.0, 5.0) and calibrated.metric_name == "leaf_lite0.mine"
     paths = [labelled / f"{i}.png" for i in range(30)]
@@ -253,26 +256,27 @@ def test_head_rung_is_saved_and_loaded(labelled, tmp_path):
 def test_unreadable_images_are_left_out_and_reported(labelled, metric, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"nothing")
     rows = [Labelled(f"{i}.png", labelled / f"{i}.png", 5 - i / 6) for i in range(12)]
-    result = calibrate(metric, MosTable([*rows, Labelled("bad.png", tmp_path / "bad.png", 3.0)], ["as told before"]))
+    bad = Labelled("bad.png", tmp_path / "bad.png", 3.0)
+    result = calibrate_metric(metric, MosTable([*rows, bad], ["as told before"]))
     assert result.labels == 12 and result.problems[0] == "as told before"
     assert result.problems[1].startswith("bad.png: ") and result.problems[1].endswith("left out")
     copy = tmp_path / "copy.png"
     copy.write_bytes((labelled / "3.png").read_bytes())
-    result = calibrate(metric, MosTable([*rows, Labelled("copy.png", copy, 4.0)]))
+    result = calibrate_metric(metric, MosTable([*rows, Labelled("copy.png", copy, 4.0)]))
     assert result.labels == 13 and result.problems == ["3.png, copy.png: the same file: taken as one group"]
 
 
 def test_refusals_say_why_labels_are_missing_and_what_groups_are_for(labelled, metric):
     rows = [Labelled(f"{i}.png", labelled / f"{i}.png", 5 - i / 6, group="ab"[i % 2]) for i in range(12)]
     with pytest.raises(CalibrationError, match=r"of 2 group\(s\).*leave the column group out"):
-        calibrate(metric, MosTable(rows))
+        calibrate_metric(metric, MosTable(rows))
     with pytest.raises(CalibrationError, match=r"got 5 usable ones; 1 remarks, such as x.png: no such file"):
-        calibrate(metric, MosTable(rows[:5], ["x.png: no such file"]))
+        calibrate_metric(metric, MosTable(rows[:5], ["x.png: no such file"]))
     alone = [replace(row, group=None) for row in rows]
     with pytest.raises(CalibrationError, match="the rung head needs at least 25 labelled images, got 12"):
-        calibrate(metric, MosTable(alone), rungs=("head",))
+        calibrate_metric(metric, MosTable(alone), rungs=("head",))
     three = [replace(row, group="abc"[i % 3]) for i, row in enumerate(rows)]
-    assert calibrate(metric, MosTable(three)).labels == 12
+    assert calibrate_metric(metric, MosTable(three)).labels == 12
 
 
 def test_refusal_on_the_command_line(labelled, tmp_path):
@@ -282,7 +286,7 @@ def test_refusal_on_the_command_line(labelled, tmp_path):
     outcome = CliRunner().invoke(cli, arguments)
     assert isinstance(outcome.exception, CalibrationError) and not (tmp_path / "x.y.safetensors").exists()
     outcome = CliRunner().invoke(cli, [*arguments[:-1], str(tmp_path)])
-    assert outcome.exit_code == 2 and "is a folder" in outcome.output
+    assert isinstance(outcome.exception, InputError) and "is a folder" in str(outcome.exception)
 
 
 def test_fine_tuning_learns_labels_that_the_features_do_not_hold(labelled, metric):
@@ -315,10 +319,10 @@ def test_full_is_taken_only_if_it_is_clearly_better(labelled, metric, monkeypatc
         mos = {labelled / row["image"]: float(row["mos"]) for row in csv.DictReader(file)}
     guess = (lambda path: (mos[path] - 0.6) / 4.8) if better else (lambda path: 0.5)
     monkeypatch.setattr(tune, "predict", lambda student, paths: np.array([guess(path) for path in paths]))
-    result = calibrate(metric, read_mos(labelled / "mos.csv"), rungs=("scale",), full=True)
+    result = calibrate_metric(metric, read_mos(labelled / "mos.csv"), rungs=("scale",), full=True)
     assert result.choice.rung == rung
     assert (result.expected.srcc > 0.999) == better
     assert "decided whether to fine-tune" in result.expected_by
     monkeypatch.setattr(module, "FULL_LEAST", 31)
-    result = calibrate(metric, read_mos(labelled / "mos.csv"), rungs=("scale",), full=True)
+    result = calibrate_metric(metric, read_mos(labelled / "mos.csv"), rungs=("scale",), full=True)
     assert result.choice.rung == "scale" and "fine-tuning needs at least 31 images" in result.problems[-1]

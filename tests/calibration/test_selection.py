@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from leafiqa.calibration.features import Seen
-from leafiqa.calibration.selection import select
+from leafiqa.calibration.selection import choose_rows
 from leafiqa.cli.main import cli
-from leafiqa.errors import InputError
+from leafiqa.errors import InputError, OutputError
 from tests.conftest import make_picture
 
 
@@ -19,6 +19,10 @@ def seen(features, logits=None):
     features = np.asarray(features, dtype=float)
     logits = np.zeros(len(features)) if logits is None else np.asarray(logits, dtype=float)
     return Seen(features, logits, np.arange(len(features)), [])
+
+
+def select(*arguments, **options):
+    return choose_rows(*arguments, **options)[0]
 
 
 def test_each_kind_is_chosen_however_rare():
@@ -34,6 +38,8 @@ def test_two_thirds_are_from_the_ends_of_the_scale():
     features = np.random.default_rng(0).normal(size=(300, 20))
     rank = np.argsort(np.argsort(logits))[select(seen(features, logits), 30)]
     assert [(rank < 60).sum(), ((rank >= 60) & (rank < 240)).sum(), (rank >= 240).sum()] == [10, 10, 10]
+    stands_for = choose_rows(seen(features, logits), 30)[1]
+    assert stands_for.sum() == 300 and sorted(set(stands_for)) == [6, 18]
 
 
 def test_enough_labels_are_spread_over_the_disagreement():
@@ -101,7 +107,12 @@ def test_command_writes_a_table_to_fill_in(folder):
     assert len(rows) == 3 and all(row["mos"] == "" and 0 < float(row["score"]) < 1 for row in rows)
     assert all((folder / row["image"]).is_file() for row in rows)
     again = CliRunner().invoke(cli, arguments)
-    assert again.exit_code == 2 and "exists already" in again.stderr
+    assert isinstance(again.exception, OutputError) and "exists already" in str(again.exception)
+    # Without ratings it is ours to replace, if asked; with one it is somebody's work.
+    assert CliRunner().invoke(cli, [*arguments, "--overwrite"]).exit_code == 0
+    table.write_text(table.read_text().replace(",,", ",4,", 1))
+    again = CliRunner().invoke(cli, [*arguments, "--overwrite"])
+    assert isinstance(again.exception, OutputError) and "not written by leafiqa" in str(again.exception)
 
 
 def test_command_reports_bad_files_and_takes_evidence(folder):
@@ -109,9 +120,10 @@ def test_command_reports_bad_files_and_takes_evidence(folder):
     lines = [{"kind": "point", "image": f"{i}.png", "score": i, "scale": [0, 9]} for i in range(8)]
     (folder / "evidence.jsonl").write_text("\n".join(map(json.dumps, lines)))
     arguments = ["select", str(folder / "photos"), "-n", "2", "--evidence", str(folder / "evidence.jsonl")]
-    done = CliRunner().invoke(cli, [*arguments, "--images", str(folder / "photos")])
+    done = CliRunner().invoke(cli, [*arguments, "--evidence-images", str(folder / "photos")])
     assert done.exit_code == 1 and "broken.png" in done.stderr and len(done.stdout.splitlines()) == 3
     assert "from a budget of 100 on: chosen without it" in done.stderr
     elsewhere = CliRunner().invoke(cli, arguments)
-    assert elsewhere.exit_code == 2 and "--images" in elsewhere.stderr
-    assert CliRunner().invoke(cli, ["select", str(folder), "-n", "2"]).exit_code == 2  # nothing there
+    assert isinstance(elsewhere.exception, InputError) and "--evidence-images" in str(elsewhere.exception)
+    nothing = CliRunner().invoke(cli, ["select", str(folder), "-n", "2"])
+    assert isinstance(nothing.exception, InputError) and "no images found" in str(nothing.exception)

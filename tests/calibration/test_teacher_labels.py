@@ -17,13 +17,13 @@ from scipy.special import expit, logit
 
 import leafiqa
 from leafiqa.calibration import fine_tuning_rung as tune_module
-from leafiqa.calibration.calibrator import calibrate
+from leafiqa.calibration.calibrator import calibrate_metric
 from leafiqa.calibration.cross_validation import Labels
 from leafiqa.calibration.fine_tuning import JUDGED_PACE
 from leafiqa.calibration.fine_tuning_rung import Material
 from leafiqa.calibration.teacher_labels import Judged, gather, lend
 from leafiqa.cli.main import cli
-from leafiqa.cli.progress import steps
+from leafiqa.cli.progress import progress
 from leafiqa.errors import CalibrationError
 from leafiqa.evaluation.agreement import spearman
 from leafiqa.labels.mos_table import Labelled, MosTable
@@ -153,7 +153,7 @@ def test_tuning_learns_from_the_lent_scores(folder, metric, monkeypatch):
 def test_evidence_on_the_command_line(folder, tmp_path, monkeypatch):
     """Images of another split are not learned from; the card tells how many judged images were."""
     monkeypatch.setattr(sys.modules["leafiqa.calibration.calibrator"], "FULL_LEAST", 30)
-    monkeypatch.setattr(tune_module, "clearly_better", lambda errors, than: True)
+    monkeypatch.setattr(tune_module, "clearly_better", lambda errors, than, groups: True)
     monkeypatch.setattr(tune_module, "JUDGED_PACE", replace(JUDGED_PACE, epochs=1))
     learned = []
     fine_tune = tune_module.fine_tune
@@ -177,22 +177,22 @@ def test_evidence_on_the_command_line(folder, tmp_path, monkeypatch):
     assert card["labels"] == 14 and card["judged_images"] == 21
     assert leafiqa.create_metric(weights=f"{out}.safetensors", device="cpu").score_range == (1.0, 5.0)
     # Names that do not join: refused, with what to look at.
-    outcome = CliRunner().invoke(cli, [*arguments, "--judged", str(tmp_path)])
+    outcome = CliRunner().invoke(cli, [*arguments, "--evidence-images", str(tmp_path)])
     assert isinstance(outcome.exception, CalibrationError) and "relative to the folder" in str(outcome.exception)
 
 
 def test_too_few_images_for_fine_tuning_are_said(folder, metric):
     rows = [Labelled(f"{i}.png", folder / f"{i}.png", 5 - i / 10) for i in range(0, 40, 3)]
     evidence = {folder / f"{i}.png": 0.8 - i / 60 for i in range(31)}
-    result = calibrate(metric, MosTable(rows, []), evidence=evidence)
+    result = calibrate_metric(metric, MosTable(rows, []), evidence=evidence)
     assert result.judged == 0 and result.choice.rung != "full"
     assert "at least 100 images with labels or evidence, got 34" in result.problems[-1]
 
 
 def test_progress_of_one_training_after_another(monkeypatch, capsys):
     monkeypatch.setattr("leafiqa.cli.progress._LINE_SECONDS", -1)
-    with steps("tuning") as tell:
-        for step in (0, 1, 3, 3, 0, 0, 2):  # the second begins anew, the third as well
+    with progress("tuning", "steps") as tell:
+        for step in (0, 1, 3, 0, 2):  # the second begins anew
             tell(step, 3)
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(",")[0] for line in lines] == ["step 1 of 3", "step 3 of 3", "step 2 of 3"]
+    assert [line.split(",")[0] for line in lines] == [f"tuning: {step} of 3 steps" for step in (0, 1, 3, 0, 2)]

@@ -11,7 +11,7 @@ from scipy.stats import kendalltau, pearsonr, spearmanr
 from leafiqa.cli.main import cli
 from leafiqa.errors import InputError
 from leafiqa.evaluation.agreement import agreement, fit_logistic, logistic, pearson, spearman, srcc_difference
-from leafiqa.evaluation.comparison import compare, write_measures
+from leafiqa.evaluation.comparison import compare
 from leafiqa.labels.mos_table import Labelled, MosTable, read_mos
 from tests.conftest import make_picture
 
@@ -139,7 +139,12 @@ def test_columns_that_are_used_if_there_are_found_however_written(folder):
     with (folder / "odd.csv").open("w", newline="") as file:
         csv.writer(file).writerows([*rows, ("5.png", "", "", "", "test"), ("hidden.png", "nan", "", "", "test")])
     table = read_mos(folder / "odd.csv", split="train")
-    assert [(row.group, row.spread) for row in table.rows] == [("g0", 0.1), ("g1", 1.1), ("g0", 2.1), ("g1", 3.1)]
+    assert [(row.group, row.standard_error) for row in table.rows] == [
+        ("g0", 0.1),
+        ("g1", 1.1),
+        ("g0", 2.1),
+        ("g1", 3.1),
+    ]
     # Files of other splits are known whether or not they have a score.
     assert table.elsewhere == {folder / "4.png", folder / "5.png", folder / "hidden.png"} and not table.problems
 
@@ -190,15 +195,17 @@ def test_parts_groups_and_copies(folder, tmp_path):
     assert {part: by["up"].n for part, by in result.parts.items()} == {"diffusion": 10, "gan": 10}
     assert result.problems == [
         "p0.png, p1.png: the same file: taken as one group",
+        "gan: 9 independent group(s), fewer than 10: no intervals",
         "1 part(s) of fewer than 10 images are not shown by themselves",
     ]
     assert result.over == "groups of images" and "over groups of images" in result.to_dict()["interval"]
-    write_measures(result, tmp_path / "m.csv")
+    result.to_csv(tmp_path / "m.csv")
     rows = list(csv.DictReader((tmp_path / "m.csv").open()))
     assert [(row["part"], row["metric"], row["n"]) for row in rows] == [
         ("", "up", "24"), ("diffusion", "up", "10"), ("gan", "up", "10")
     ]  # fmt: skip
-    assert all(float(row["srcc"]) == 1 and float(row["krcc_low"]) == 1 and float(row["rmse"]) == 0 for row in rows)
+    assert all(float(row["srcc"]) == 1 and float(row["rmse"]) == 0 for row in rows)
+    assert [row["krcc_low"] for row in rows] == ["1", "1", ""]  # nine independent images give no interval
     with pytest.raises(InputError, match="no column 'model'"):
         read_mos(folder / "parts.csv", part_column="model")
 
@@ -220,4 +227,4 @@ def test_command(folder, tmp_path):
     assert measured["metrics"]["leaf_lite0.general"]["srcc"] > 0.7
     assert len(measured["weights"]["leaf_lite0.general"]) == 64
     outcome = CliRunner().invoke(cli, [*arguments, "--metric", "leaf", "--metric", "leaf"])
-    assert outcome.exit_code == 2 and "given twice" in outcome.output
+    assert isinstance(outcome.exception, InputError) and "given twice" in str(outcome.exception)

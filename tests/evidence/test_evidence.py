@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from leafiqa.cli.main import cli
 from leafiqa.errors import EvidenceError
 from leafiqa.evidence.files import append_evidence, cite, read_evidence
-from leafiqa.evidence.matching import fit_to_folder
+from leafiqa.evidence.matching import match_to_folder
 from leafiqa.evidence.records import LEVELS, RANK_STEP, Pair, Point, parse
 from leafiqa.evidence.reliability import of_point, order_consistency, preferences, target, targets, view_agreement
 from leafiqa.evidence.scores import read_scores
@@ -212,7 +212,8 @@ def test_judgments_of_replaced_files_are_left_out_one_by_one(tmp_path):
         pair("b", "c", 0.9, sha256=[now["b"], "before"]),
         {"kind": "ranking", "images": ["a", "b", "c"], "sha256": [now["a"], now["b"], "before"]},
     ]
-    left, said = fit_to_folder(read_evidence([write(tmp_path / "e.jsonl", records)]), tmp_path)
+    matched = match_to_folder(read_evidence([write(tmp_path / "e.jsonl", records)]), tmp_path)
+    left, said = matched.evidence, matched.remarks
     assert {name: [p.score for p in points] for name, points in left.points.items()} == {
         "a": [0.9],
         "b": [0.5],
@@ -237,7 +238,9 @@ def test_files_that_were_moved_are_found_by_their_content(tmp_path):
         pair("old_b.jpg", "b.jpg", 0.5, sha256=[b, b]),  # the same picture under two names
     ]
     file = write(tmp_path / "e.jsonl", records)
-    left, said = fit_to_folder(read_evidence([file]), images)
+    matched = match_to_folder(read_evidence([file]), images)
+    left, said = matched.evidence, matched.remarks
+    assert matched.moved == {"a.jpg": "2024/a.jpg", "old_b.jpg": "b.jpg"}
     assert {name: [p.score for p in points] for name, points in left.points.items()} == {
         "2024/a.jpg": [0.1, 0.2],
         "lost.jpg": [0.5],

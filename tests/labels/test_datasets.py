@@ -112,7 +112,7 @@ def test_layout_is_recognised_and_joined(name, tmp_path):
     assert recognise(tmp_path) == name
     table = read_labels(tmp_path)
     assert [row.mos for row in table.rows] == scores
-    assert [row.spread for row in table.rows] == pytest.approx(spreads)
+    assert [row.standard_error for row in table.rows] == pytest.approx(spreads)
     assert all(row.path.is_file() for row in table.rows)
     assert table.scale == DATASETS[name].scale
     assert table.scale[0] <= min(scores) and max(scores) <= table.scale[1]
@@ -130,7 +130,7 @@ def test_koniq_as_the_images_come(tmp_path):
     )
     table = read_labels(tmp_path)
     assert [row.mos for row in table.rows] == [76.14, 33.2] and table.scale == (1, 100)
-    assert table.rows[1].spread == pytest.approx(0.06)
+    assert table.rows[1].standard_error == pytest.approx(0.06)
     with pytest.raises(InputError, match="none is of split 'test'; is the authors' file of the split there"):
         read_labels(tmp_path, split="test")
     koniq(tmp_path)  # with the official split beside it, that file is read

@@ -14,11 +14,11 @@ import torch
 from click.testing import CliRunner
 
 import leafiqa
-from leafiqa.api import resolve
 from leafiqa.cli.main import cli
 from leafiqa.model import hub
 from leafiqa.model.registry import list_models
-from leafiqa.model.upload import push
+from leafiqa.model.resolve import resolve
+from leafiqa.model.upload import upload as push
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -36,8 +36,11 @@ def student(tmp_path):
 
 def test_list_models():
     assert leafiqa.list_models()[0] == "leaf"
-    assert "leaf_lite0.general" in list_models("leaf_*")
-    assert list_models("nothing*") == [] and list_models(metric_mode="FR") == []
+    assert "leaf_lite0.general" in list_models(filter="leaf_*")
+    assert list_models(filter="nothing*") == [] and list_models(metric_mode="FR") == []
+    assert list_models("NR") == list_models() and "leaf" not in list_models(exclude_filters="leaf*")
+    with pytest.raises(leafiqa.InputError, match="filter='leaf"):
+        list_models("leaf*")
 
 
 def test_unknown_name_suggests():
@@ -76,9 +79,13 @@ def test_no_pickle_is_loaded(tmp_path):
     [
         ({"sha256": "abc"}, "64 lower-case hex"),
         ({"format": 99}, "card format 99"),
-        ({"surprise": 1}, "surprise"),
         ({"score": {"range": [1, 1]}}, "must rise"),
         ({"preprocess": {"area": 0}}, "out of range"),
+        ({"preprocess": {"multiple": 32.0}}, r"preprocess\.multiple is not what it should be"),
+        ({"preprocess": {"std": 0.5}}, r"preprocess\.std is not what it should be"),
+        ({"preprocess": {"mean": [0.5, 0.5]}}, r"preprocess\.mean is not what it should be"),
+        ({"architecture": {"backbone": "resnet18", "stages": [1], "gates": 3}}, "architecture has unknown fields"),
+        ({"architecture": {"backbone": "resnet18", "stages": [1], "hidden": 2.5}}, r"architecture\.hidden"),
         ({"preprocess": {"crop": 3}}, "unknown fields"),
         ({"architecture": {"backbone": "no_such_net", "stages": [1, 2, 3, 4]}}, "no_such_net"),
         ({"architecture": {"backbone": "resnet18", "stages": [1, 2, 3, 4]}}, "does not fit"),
@@ -198,6 +205,9 @@ def hub_server(student, monkeypatch, tmp_path):
             if self.path.startswith("/api/models/owner/repo/revision/"):
                 siblings = [{"rfilename": name} for name in files]
                 return self.answer(json.dumps({"id": "owner/repo", "sha": COMMIT, "siblings": siblings}).encode(), body)
+            if self.path.startswith(f"/api/models/owner/repo/tree/{COMMIT}"):
+                tree = [{"type": "file", "path": name, "size": len(of), "oid": "0" * 40} for name, of in files.items()]
+                return self.answer(json.dumps(tree).encode(), body)
             name = self.path.rsplit("/", 1)[-1]
             if self.path == f"/owner/repo/resolve/{COMMIT}/{name}" and name in files:
                 return self.answer(files[name], body)

@@ -10,21 +10,23 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from leafiqa.cli.label import _prior, _sources
+from leafiqa.cli.demo import PICTURES
 from leafiqa.cli.main import cli
-from leafiqa.cli.scenes import SCENES
-from leafiqa.errors import EvidenceError, InputError
+from leafiqa.errors import EvidenceError, InputError, OutputError, TeacherError, TeacherUnusable
 from leafiqa.evidence.files import read_evidence
 from leafiqa.evidence.foreign_tables import read_judgments
 from leafiqa.evidence.reliability import preferences
 from leafiqa.files import locked
-from leafiqa.teachers.asking import Journal, Task, ask, pair_answers, pair_rounds, point_tasks
+from leafiqa.teachers.asking import ask
 from leafiqa.teachers.batches import Batches
 from leafiqa.teachers.http import Servers
+from leafiqa.teachers.journal import Journal, Task
+from leafiqa.teachers.labelling import _prior, _sources
 from leafiqa.teachers.openai import ServerTeacher
 from leafiqa.teachers.pairs import choose_pairs
 from leafiqa.teachers.prompts import read_prompts
-from leafiqa.teachers.protocol import Answer, TeacherError, TeacherUnusable
+from leafiqa.teachers.protocol import Answer
+from leafiqa.teachers.questions import pair_answers, pair_rounds, point_tasks
 from leafiqa.teachers.sheets import compose, largest_cell
 from tests.teachers.chat_server import ChatServer, picture
 from tests.teachers.test_label import images, server, teacher_at  # noqa: F401
@@ -330,7 +332,7 @@ def test_one_writer_a_file(server, images, tmp_path):  # noqa: F811
     arguments = ["label", str(images), "--server", server().address, "--teacher", "seer", "-o", str(out)]
     with locked(out):
         outcome = CliRunner().invoke(cli, arguments)
-    assert isinstance(outcome.exception, EvidenceError) and "another process is writing" in str(outcome.exception)
+    assert isinstance(outcome.exception, OutputError) and "another process is writing" in str(outcome.exception)
     assert CliRunner().invoke(cli, arguments).exit_code == 0
 
 
@@ -391,10 +393,11 @@ def test_links_between_sources_come_first(tmp_path):
 
 def test_a_metric_predicts_which_pairs_are_open(server, images, tmp_path, metric, monkeypatch):  # noqa: F811
     rng, places = np.random.default_rng(0), {"bad.png": str(tmp_path / "bad.png")}
-    for name, (_, scene) in zip(("a.png", "b.png", "c.png"), SCENES.items()):
-        Image.fromarray(scene(rng)).save(tmp_path / name)
+    photographs = [Image.open(file).convert("RGB") for file in sorted(PICTURES.glob("*.jpg"))]
+    for name, photograph in zip(("a.png", "b.png", "c.png"), (*photographs, photographs[0].resize((90, 90)))):
+        photograph.save(tmp_path / name)
         places[name] = str(tmp_path / name)
-    prior = _prior("leaf", places, "cpu")
+    prior = _prior(metric, places)
     scores = metric([places[name] for name in ("a.png", "b.png", "c.png")]).tolist()
     assert [prior[name] for name in ("a.png", "b.png", "c.png")] == pytest.approx(
         [3 * np.log(score / (1 - score)) for score in scores], rel=1e-3
@@ -402,7 +405,7 @@ def test_a_metric_predicts_which_pairs_are_open(server, images, tmp_path, metric
     assert len(prior) == 3  # what cannot be read is left out
     # Handed on: pairs are chosen near in it.
     shuffled = dict(zip((f"{i:02}.png" for i in range(12)), rng.permutation(12).astype(float).tolist()))
-    monkeypatch.setattr("leafiqa.cli.label._prior", lambda *_: shuffled)
+    monkeypatch.setattr("leafiqa.teachers.labelling._prior", lambda *_: shuffled)
     out = tmp_path / "evidence.jsonl"
     arguments = ["label", str(images), "--server", server().address, "--teacher", "seer", "-o", str(out)]
     done = CliRunner().invoke(cli, [*arguments, "--no-points", "--pairs", "11", "--metric", "leaf"])

@@ -16,16 +16,18 @@ from click.testing import CliRunner
 from scipy.stats import spearmanr
 
 from leafiqa.cli.main import cli
-from leafiqa.errors import EvidenceError, InputError
+from leafiqa.errors import EvidenceError, InputError, TeacherError, TeacherUnusable
 from leafiqa.evidence.bradley_terry import order
 from leafiqa.evidence.files import read_evidence
 from leafiqa.evidence.reliability import Preference, preferences, targets
-from leafiqa.teachers.asking import Journal, Task, ask, pair_rounds, point_tasks
+from leafiqa.teachers.asking import ask
 from leafiqa.teachers.http import Servers, _retry_after
+from leafiqa.teachers.journal import Journal, Task
 from leafiqa.teachers.openai import ServerTeacher
 from leafiqa.teachers.pairs import choose_pairs
 from leafiqa.teachers.prompts import read_prompts
-from leafiqa.teachers.protocol import Answer, TeacherError, TeacherUnusable
+from leafiqa.teachers.protocol import Answer
+from leafiqa.teachers.questions import pair_rounds, point_tasks
 from leafiqa.teachers.sheets import compose, deal, read_sheet
 from leafiqa.teachers.words import word_logprobs, word_of
 from tests.teachers.chat_server import LEVELS, ChatServer, picture
@@ -113,7 +115,7 @@ def test_images_are_made_smaller_before_they_are_sent(server):
 
 def test_wrong_model_and_key_end_at_once(server):
     one = server(key="secret")
-    with pytest.raises(TeacherUnusable, match=r"HTTP 401: invalid key; set the API key"):
+    with pytest.raises(TeacherUnusable, match=r"HTTP 401: invalid key; name the environment variable"):
         teacher_at(one).judge(picture(0.5))
     keyed = Servers([one.address], key="secret")
     assert ServerTeacher(keyed, "seer").judge(picture(0.5)).judgment

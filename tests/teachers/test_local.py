@@ -11,10 +11,10 @@ pytest.importorskip("transformers")
 
 import leafiqa
 from leafiqa.cli.main import cli
+from leafiqa.errors import TeacherUnusable
 from leafiqa.evidence.records import LEVELS
 from leafiqa.teachers.batches import Batches
 from leafiqa.teachers.local import LocalTeacher, first_tokens
-from leafiqa.teachers.protocol import TeacherUnusable
 from tests.conftest import make_picture
 from tests.teachers.chat_server import picture
 from tests.teachers.tiny_vlm import build_tiny_qwen, build_tiny_vlm
@@ -133,7 +133,7 @@ def test_from_images_to_a_students_score(folder, tmp_path):
     done = CliRunner().invoke(cli, ["distill", str(config)])
     assert done.exit_code == 0, done.output
     student = tmp_path / "mine" / "leaf_lite0.mine.safetensors"
-    done = CliRunner().invoke(cli, ["score", str(images), "--metric", str(student), "--format", "jsonl"])
+    done = CliRunner().invoke(cli, ["score", str(images), "--weights", str(student), "--format", "jsonl"])
     assert done.exit_code == 0, done.output
     assert len(done.stdout.splitlines()) == 8
     assert 0 <= leafiqa.create_metric(weights=student)(make_picture()).item() <= 1
