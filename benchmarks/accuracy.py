@@ -21,9 +21,9 @@ from scipy.stats import kendalltau
 import leafiqa
 from leafiqa.distillation.data import pristine_paths
 from leafiqa.evaluation.agreement import agreement as measure
-from leafiqa.images.decode import decode
+from leafiqa.images.decoding import decode
 from leafiqa.metric import Metric
-from leafiqa.model.resolve import resolve
+from leafiqa.model.places import resolve
 from leafiqa.training.degradations import DEGRADATIONS, LEVELS, ladder, null_image
 
 DATA = Path(os.environ.get("LEAFIQA_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import leafiqa
-from leafiqa.model.resolve import resolve
+from leafiqa.model.places import resolve
 
 STUDENTS = ("leaf_lite0.general", "leaf_lite2.general")
 _ROUNDS, _WARM = 40, 5

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from leafiqa.cli.scenes import SCENES
 from PIL import Image
 
 import leafiqa
-from leafiqa.cli.scenes import SCENES
 from leafiqa.scoring.pipeline import score_files
 
 BATCH = 16

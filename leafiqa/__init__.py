@@ -12,19 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from leafiqa.api import (
-        calibrate,
-        create_metric,
-        distill,
-        evaluate,
-        import_judgments,
-        iter_scores,
-        model_card,
-        push,
-        score,
-        select,
-        summarise_evidence,
-    )
+    from leafiqa.api.making import calibrate, distill, import_judgments, select, summarise_evidence
+    from leafiqa.api.using import create_metric, evaluate, iter_scores, model_card, push, score
     from leafiqa.errors import (
         CalibrationError,
         EvidenceError,
@@ -49,19 +38,8 @@ __version__ = "0.2.0"
 
 # Where each public name lives. Loaded on first use, so that `import leafiqa` is cheap and needs no torch.
 _HOMES = {
-    "leafiqa.api": (
-        "calibrate",
-        "create_metric",
-        "distill",
-        "evaluate",
-        "import_judgments",
-        "iter_scores",
-        "model_card",
-        "push",
-        "score",
-        "select",
-        "summarise_evidence",
-    ),
+    "leafiqa.api.making": ("calibrate", "distill", "import_judgments", "select", "summarise_evidence"),
+    "leafiqa.api.using": ("create_metric", "evaluate", "iter_scores", "model_card", "push", "score"),
     "leafiqa.errors": (
         "CalibrationError",
         "EvidenceError",

@@ -27,8 +27,8 @@ from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.device import pick_device
 from leafiqa.model.exact import exact_float32
+from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
-from leafiqa.model.resolve import resolve
 from leafiqa.model.student import Student
 
 # Resized images in one forward pass, and images held resized while an iterable is walked.

@@ -9,7 +9,7 @@ from scipy.stats import kendalltau
 import leafiqa
 from benchmarks.accuracy import agreement
 from leafiqa.distillation.data import pristine_paths
-from leafiqa.images.decode import decode
+from leafiqa.images.decoding import decode
 from leafiqa.training.degradations import DEGRADATIONS, LEVELS, ladder, null_image
 
 WEIGHTS = Path(__file__).parents[1] / "weights"

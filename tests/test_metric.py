@@ -259,7 +259,7 @@ def test_no_round_trip_and_right_device_on_fake_cuda():
 
 def _unfilled(as_loss=False):
     from leafiqa.metric import Metric
-    from leafiqa.model.resolve import resolve
+    from leafiqa.model.places import resolve
     from leafiqa.model.student import Student
 
     card = resolve("leaf")[1]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from leafiqa.errors import ImageError
 from leafiqa.images.inputs import to_tensor
-from leafiqa.images.load import load_ahead
+from leafiqa.images.loading import load_ahead
 from leafiqa.metric import Metric
 
 _BATCH = 16

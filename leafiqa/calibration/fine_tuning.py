@@ -18,7 +18,7 @@ from torch import Tensor
 
 from leafiqa.calibration.fit import Array
 from leafiqa.images.inputs import to_tensor
-from leafiqa.images.load import load_ahead
+from leafiqa.images.loading import load_ahead
 from leafiqa.metric import Metric
 from leafiqa.model.shapes import in_batches
 from leafiqa.model.student import Student

@@ -11,8 +11,8 @@ import click
 from leafiqa.cli.options import json_option
 from leafiqa.cli.output import result
 from leafiqa.model.card import Card
+from leafiqa.model.places import resolve
 from leafiqa.model.registry import aliases, list_models
-from leafiqa.model.resolve import resolve
 
 
 @click.command("models", short_help="List the models that come with leafiqa.")

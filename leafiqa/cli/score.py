@@ -90,7 +90,7 @@ def command(
     files = list(found)
 
     from leafiqa.scoring.pipeline import score_files
-    from leafiqa.scoring.resume import resume as go_on
+    from leafiqa.scoring.resuming import resume as go_on
     from leafiqa.scoring.scores import Summariser, choose, is_scores
 
     if output is not None:

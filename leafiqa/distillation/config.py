@@ -10,7 +10,7 @@ from typing import Any
 
 from leafiqa.errors import EvidenceError, InputError
 from leafiqa.files import StrPath, as_path
-from leafiqa.model.resolve import is_place
+from leafiqa.model.places import is_place
 from leafiqa.tables import read_text
 
 if sys.version_info >= (3, 11):

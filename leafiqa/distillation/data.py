@@ -16,9 +16,9 @@ from leafiqa.errors import EvidenceError, ImageError, InputError
 from leafiqa.evidence.files import Evidence, read_evidence, restrict
 from leafiqa.evidence.matching import match_to_folder
 from leafiqa.evidence.reliability import preferences, targets
-from leafiqa.images.decode import decode
+from leafiqa.images.decoding import decode
 from leafiqa.images.find import find_images
-from leafiqa.images.load import load_ahead
+from leafiqa.images.loading import load_ahead
 from leafiqa.labels.splits import deal_names
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.tables import read_table

@@ -13,7 +13,7 @@ import numpy as np
 from leafiqa.distillation.config import Config
 from leafiqa.distillation.curves import plot_curves
 from leafiqa.distillation.data import read_source
-from leafiqa.distillation.export import export, student_name
+from leafiqa.distillation.exporting import export, student_name
 from leafiqa.distillation.second_opinions import collect_second_opinions
 from leafiqa.distillation.start import begin
 from leafiqa.distillation.training_loop import Heartbeat, epoch_path, read_checkpoint, train
@@ -134,7 +134,7 @@ def distil(
 
 def _initial(config: Config) -> Metric:
     from leafiqa.model.checkpoint import load_student
-    from leafiqa.model.resolve import resolve_text
+    from leafiqa.model.places import resolve_text
 
     file, card = resolve_text(config.initial)
     return Metric(load_student(file, card), card)

@@ -19,7 +19,7 @@ import numpy as np
 
 from leafiqa.distillation.config import Config, Source
 from leafiqa.distillation.data import read_source
-from leafiqa.distillation.export import export
+from leafiqa.distillation.exporting import export
 from leafiqa.distillation.training_loop import epoch_path, train
 from leafiqa.errors import EvidenceError
 from leafiqa.evidence.files import append_evidence

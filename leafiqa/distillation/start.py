@@ -12,7 +12,7 @@ from leafiqa.distillation.config import Config
 from leafiqa.errors import EvidenceError
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.head import Experts
-from leafiqa.model.resolve import resolve_text
+from leafiqa.model.places import resolve_text
 from leafiqa.model.student import Student
 
 _HIDDEN = 128

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leafiqa.errors import ImageError, InputError
-from leafiqa.images.decode import decode
+from leafiqa.images.decoding import decode
 from leafiqa.metric import Metric, load_metric
 from leafiqa.scoring.pipeline import score_files
 

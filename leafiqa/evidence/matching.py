@@ -9,7 +9,7 @@ from pathlib import Path
 from leafiqa.evidence.files import Evidence
 from leafiqa.files import StrPath, sha256_if_readable
 from leafiqa.images.find import images_below
-from leafiqa.images.load import load_ahead
+from leafiqa.images.loading import load_ahead
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from leafiqa.errors import InputError
-from leafiqa.images.decode import Decoded, decode, open_pil
+from leafiqa.images.decoding import Decoded, decode, open_pil
 
 ImageLike = Union[str, "os.PathLike[str]", bytes, IO[bytes], Image.Image, np.ndarray, Tensor]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from leafiqa.errors import WeightsError
-from leafiqa.model.resize import resize
+from leafiqa.model.resizing import resize
 
 _resize = torch.compiler.disable(resize)
 _RESIZERS = ("antialiased-triangle",)

@@ -12,7 +12,7 @@ from torch import Tensor
 from leafiqa.errors import InputError, LeafiqaError
 from leafiqa.files import sha256_if_readable
 from leafiqa.images.inputs import to_tensor
-from leafiqa.images.load import load_ahead, usual_workers
+from leafiqa.images.loading import load_ahead, usual_workers
 from leafiqa.metric import Metric
 from leafiqa.scoring.rows import HASH_DIGITS, Row
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from leafiqa.errors import ImageError, TeacherError, TeacherStopped, TeacherUnusable
-from leafiqa.images.decode import decode
+from leafiqa.images.decoding import decode
 from leafiqa.teachers.journal import Journal, Task
 from leafiqa.teachers.protocol import Answer, Teacher
 

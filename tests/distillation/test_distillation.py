@@ -22,7 +22,7 @@ from leafiqa.distillation.checks import check_evidence
 from leafiqa.distillation.config import read_config
 from leafiqa.distillation.curves import plot_curves
 from leafiqa.distillation.data import load
-from leafiqa.distillation.export import export
+from leafiqa.distillation.exporting import export
 from leafiqa.distillation.run import distil
 from leafiqa.distillation.start import architecture, begin, gate_is_new
 from leafiqa.distillation.trainer import Trainer

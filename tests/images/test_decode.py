@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms, ImageFile
 
 from leafiqa.errors import ImageError
-from leafiqa.images.decode import MAX_PIXELS, decode, open_pil
+from leafiqa.images.decoding import MAX_PIXELS, decode, open_pil
 from tests.conftest import make_picture
 
 

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 import leafiqa
 from leafiqa.cli.main import cli
 from leafiqa.model import hub
+from leafiqa.model.places import resolve
 from leafiqa.model.registry import list_models
-from leafiqa.model.resolve import resolve
 from leafiqa.model.upload import upload as push
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

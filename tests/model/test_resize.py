@@ -7,7 +7,7 @@ import torch
 from leafiqa.errors import WeightsError
 from leafiqa.model import resize as module
 from leafiqa.model.preprocess import Preprocess
-from leafiqa.model.resize import resize
+from leafiqa.model.resizing import resize
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from leafiqa.errors import InputError
 from leafiqa.files import sha256_if_readable
-from leafiqa.images.load import load_ahead
+from leafiqa.images.loading import load_ahead
 from leafiqa.scoring.rows import COLUMNS, HASH_DIGITS, Row
 
 

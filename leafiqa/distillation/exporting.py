@@ -1,4 +1,4 @@
-"""From a run's weights to a student on disk: `python -m leafiqa.distillation.export CONFIG.toml epochN.pt FOLDER`."""
+"""From a run's weights to a student on disk: `python -m leafiqa.distillation.exporting CONFIG.toml epochN.pt FOLDER`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from leafiqa.errors import EvidenceError
 from leafiqa.evidence.files import Evidence, cite
 from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import save_student
+from leafiqa.model.places import resolve_text
 from leafiqa.model.preprocess import Preprocess
-from leafiqa.model.resolve import resolve_text
 from leafiqa.model.student import Student
 
 _RECORDED = (

@@ -1,0 +1,232 @@
+"""Verbs that use a metric: create, score, evaluate, tell what is known of it, give it away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leafiqa.api.arguments import Paths, Progress, as_labels, as_metrics
+
+if TYPE_CHECKING:
+    import torch
+
+    from leafiqa.calibration.calibrator import Calibration
+    from leafiqa.evaluation.comparison import Comparison
+    from leafiqa.labels.mos_table import MosTable
+    from leafiqa.metric import Metric
+    from leafiqa.model.card import Card
+    from leafiqa.scoring.rows import Row
+    from leafiqa.scoring.scores import Scores
+
+
+def create_metric(
+    name: str = "leaf",
+    as_loss: bool = False,
+    device: str | torch.device | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    dtype: torch.dtype | None = None,
+    inert: bool = True,
+) -> Metric:
+    """Create a no-reference image quality metric.
+
+    Args:
+        name: a name from `list_models()`. A name is never a place: a file or folder of that name is not looked at.
+        as_loss: return a scalar to minimise, differentiable with respect to the pixels, instead of scores.
+        device: where to compute; None means CUDA where there is one, else the CPU. The metric moves with `.to()`.
+        weights: a student in some place, instead of a name: a `.safetensors` file with its `.json` card beside it, a
+            folder holding one such pair, or `hf-hub:owner/repo[@revision]`.
+        dtype: precision of the network, `torch.float32` (None), `torch.float16` or `torch.bfloat16`. Preprocessing
+            and scores are float32 always.
+        inert: keep the network out of the modules, parameters and `state_dict` of a module that the metric is put
+            into, so that nothing that is done to that module changes scores; it follows to another device. False makes
+            it an ordinary child module.
+
+    Returns:
+        A `Metric`: call it with a tensor, file, PIL image, array, or any iterable of these. It may be called from
+        several threads at once.
+
+    Raises:
+        UnknownModelError: no model of that name; the message suggests near ones.
+        WeightsError: the weights cannot be found, fetched or trusted.
+        InputError: an unsupported dtype, or a device that is not there.
+
+    Example:
+        >>> metric = leafiqa.create_metric("leaf")
+        >>> metric(["a.jpg", "b.png"])
+        tensor([0.7312, 0.4085])
+    """
+    from leafiqa.metric import load_metric
+
+    return load_metric(name, as_loss=as_loss, device=device, weights=weights, dtype=dtype, inert=inert)
+
+
+def score(
+    images: Paths,
+    metric: str | Metric | Calibration | Sequence[str | Metric | Calibration] = "leaf",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    recursive: bool = False,
+    device: str | torch.device | None = None,
+    batch_size: int = 16,
+    workers: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Scores:
+    """Score image files, folders and glob patterns. A bad file is a row with its error; it never stops the others.
+
+    Args:
+        images: a file, folder or pattern, or several; see `leafiqa.images.find.find_images`.
+        metric: a name, a metric or calibration, or several: each image is decoded once.
+        weights: a student in some place, instead of `metric`; see `create_metric`.
+        recursive: look into the folders of a folder, too.
+        device: where metrics given by name compute.
+        batch_size: images scored together.
+        workers: threads that decode; None means one a core, at most four.
+        progress: called with how many images are done, and how many there are.
+
+    Returns:
+        `Scores`: rows with `.image`, `.score` (float, or None), `.error`; prints as a table, converts with
+        `.to_dict()`, `.to_csv(path)` and `.to_pandas()`.
+
+    Raises:
+        InputError: no image was found.
+        UnknownModelError, WeightsError: see `create_metric`.
+
+    Example:
+        >>> table = leafiqa.score("photos/", recursive=True)
+        >>> table.best(5)
+    """
+    from leafiqa.images.find import need_images
+    from leafiqa.scoring.pipeline import score_files
+    from leafiqa.scoring.scores import Scores
+
+    found = need_images(images, recursive)
+    metrics = as_metrics(metric, weights, device)
+    rows: list[Row] = []
+    for row in score_files(metrics, found, batch_size, workers):
+        rows.append(row)
+        if len(rows) % len(metrics) == 0:
+            progress(len(rows) // len(metrics), len(found))
+    return Scores(rows, found.remarks())
+
+
+def iter_scores(
+    images: Iterable[str | os.PathLike[str]],
+    metric: str | Metric | Calibration | Sequence[str | Metric | Calibration] = "leaf",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int = 16,
+    workers: int | None = None,
+) -> Iterator[Row]:
+    """Score a stream of image files, perhaps without end, and yield rows as they come.
+
+    Args:
+        images: paths of files, taken one by one.
+        metric: see `score`.
+        weights: see `score`.
+        device: see `score`.
+        batch_size: images scored together; 1 yields each row at once.
+        workers: threads that decode ahead.
+
+    Yields:
+        A row an image and metric, in order.
+    """
+    from leafiqa.scoring.pipeline import score_files
+
+    yield from score_files(as_metrics(metric, weights, device), images, batch_size, workers)
+
+
+def evaluate(
+    labels: str | os.PathLike[str] | MosTable,
+    metrics: Any = "leaf",
+    *,
+    columns: Sequence[str] = (),
+    images: str | os.PathLike[str] | None = None,
+    image_column: str | None = None,
+    mos_column: str | None = None,
+    split: str | None = None,
+    by: str | None = None,
+    device: str | torch.device | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> Comparison:
+    """Compare metrics with human scores: SRCC, PLCC, KRCC, RMSE with 95 % intervals, and paired differences.
+
+    Args:
+        labels: a CSV table of human scores, the folder of a known data set, or a `MosTable`; see
+            `leafiqa.labels.datasets.read_labels`.
+        metrics: a metric or several: names, metrics, calibrations, metrics of pyiqa or torchmetrics, any callable from
+            a path to a number; see `leafiqa.evaluation.scorers.as_scorer`.
+        columns: columns of the table with the scores of other metrics.
+        images: folder that the table's names are relative to.
+        image_column: column with the image's name, if it is not called image.
+        mos_column: column with the human score, if it is not called mos.
+        split: use only this split.
+        by: also by this column of the table, such as "generator" or "group".
+        device: where metrics given by name compute.
+        draws: bootstrap samples.
+        seed: seeds them.
+        progress: called with how many images and metrics are done, and how many there are.
+
+    Returns:
+        `Comparison`: prints as a report; `.agreement["leaf_lite0.general"].srcc`, `.to_dict()`, `.to_csv(path)`,
+        `.to_pandas()`.
+
+    Raises:
+        InputError: the table cannot be used, a metric stands twice, or too few images could be scored.
+    """
+    from leafiqa.evaluation.evaluator import evaluate_table
+
+    given = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+    table = as_labels(
+        labels, images, image_column, mos_column, split, None if by in (None, "group") else by, tuple(columns)
+    )
+    total, done = len(table.rows) * (len(given) + len(columns)), 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    kind = None if by is None else "group" if by == "group" else "part"
+    return evaluate_table(
+        table, given, columns=columns, by=kind, draws=draws, seed=seed, device=device, advance=advance
+    )
+
+
+def model_card(name: str = "leaf", *, weights: str | os.PathLike[str] | None = None) -> Card:
+    """Return a model's card: architecture, licences, training, accuracy, hash.
+
+    Args:
+        name: a name from `list_models()`.
+        weights: a student in some place, instead of a name; see `create_metric`.
+
+    Raises:
+        UnknownModelError, WeightsError: see `create_metric`.
+    """
+    from leafiqa.model.places import resolve
+
+    return resolve(name, weights)[1]
+
+
+def push(student: str | os.PathLike[str], repo: str, *, private: bool = False) -> str:
+    """Upload a student of yours to the Hugging Face Hub.
+
+    Args:
+        student: the `.safetensors` file, the card or their folder.
+        repo: `owner/repo`; made if it does not exist.
+        private: make a new repository private.
+
+    Returns:
+        `hf-hub:owner/repo@commit`, which `create_metric(weights=...)` fetches.
+
+    Raises:
+        WeightsError: the student is damaged, the repository holds another one, or the hub refuses.
+    """
+    from leafiqa.model.upload import upload
+
+    return upload(Path(student), repo, private=private)
