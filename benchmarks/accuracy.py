@@ -20,7 +20,7 @@ from scipy.stats import kendalltau
 
 import leafiqa
 from leafiqa.distillation.data import pristine_paths
-from leafiqa.evaluation.agreement import agreement as measure
+from leafiqa.evaluation.measures import agreement as measure
 from leafiqa.images.decoding import decode
 from leafiqa.metric import Metric
 from leafiqa.model.places import resolve

@@ -29,7 +29,7 @@ from leafiqa.calibration.features import Seen, see
 from leafiqa.calibration.fit import Array
 from leafiqa.calibration.selection import DISAGREEMENT_LEAST, rank_disagreement, select
 from leafiqa.distillation.start import load_imagenet
-from leafiqa.evaluation.agreement import pearson, spearman
+from leafiqa.evaluation.measures import pearson, spearman
 from leafiqa.evidence.files import read_evidence
 from leafiqa.evidence.reliability import targets as teacher_targets
 from leafiqa.metric import Metric

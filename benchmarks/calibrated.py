@@ -27,8 +27,8 @@ from leafiqa.calibration.features import see
 from leafiqa.calibration.fine_tuning import look_at, predict
 from leafiqa.calibration.fine_tuning_rung import Material
 from leafiqa.calibration.teacher_labels import gather
-from leafiqa.evaluation.agreement import Agreement
-from leafiqa.evaluation.agreement import agreement as measure
+from leafiqa.evaluation.measures import Agreement
+from leafiqa.evaluation.measures import agreement as measure
 from leafiqa.evidence.files import cite, read_evidence
 from leafiqa.evidence.reliability import targets
 from leafiqa.labels.mos_table import MosTable, read_mos

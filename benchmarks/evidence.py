@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import norm, spearmanr
 
 from benchmarks.accuracy import DATA
-from leafiqa.evaluation.agreement import agreement
+from leafiqa.evaluation.measures import agreement
 from leafiqa.evidence.files import read_evidence
 from leafiqa.evidence.reliability import SIGMA, preferences, targets
 

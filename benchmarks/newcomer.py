@@ -25,7 +25,7 @@ import numpy as np
 import leafiqa
 from benchmarks.accuracy import DATA
 from benchmarks.evidence import TEACHER
-from leafiqa.evaluation.agreement import spearman
+from leafiqa.evaluation.measures import spearman
 from leafiqa.labels.mos_table import read_mos
 
 IMAGES, LABELS = 200, 50

@@ -227,6 +227,6 @@ def push(student: str | os.PathLike[str], repo: str, *, private: bool = False) -
     Raises:
         WeightsError: the student is damaged, the repository holds another one, or the hub refuses.
     """
-    from leafiqa.model.upload import upload
+    from leafiqa.model.uploading import upload
 
     return upload(Path(student), repo, private=private)

@@ -22,7 +22,7 @@ from leafiqa.calibration.fit import Array
 from leafiqa.calibration.merging import with_fit
 from leafiqa.calibration.teacher_labels import Judged, gather
 from leafiqa.errors import CalibrationError, InputError
-from leafiqa.evaluation.agreement import Agreement, agreement, with_interval
+from leafiqa.evaluation.measures import Agreement, agreement, with_interval
 from leafiqa.files import StrPath, as_path, sha256_if_readable
 from leafiqa.labels.copies import join_copies
 from leafiqa.labels.mos_table import MosTable

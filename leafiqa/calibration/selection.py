@@ -56,7 +56,7 @@ def rank_disagreement(teacher: Array, logits: Array) -> Array:
     return found
 
 
-def places(seen: Seen, disagreement: Array | None = None) -> Array:
+def points_of(seen: Seen, disagreement: Array | None = None) -> Array:
     """Return for each image a point whose distances tell how differently two images are seen and scored.
 
     Args:
@@ -103,7 +103,7 @@ def choose_rows(
     count = len(seen.logits)
     if not 1 <= budget <= count:
         raise InputError(f"budget must be from 1 to the number of readable images, {count}, got {budget}")
-    points = places(seen, disagreement if budget >= DISAGREEMENT_LEAST else None)
+    points = points_of(seen, disagreement if budget >= DISAGREEMENT_LEAST else None)
     by_score = np.argsort(seen.logits, kind="stable")
     end = round(_END * count)
     # From each end alike; an odd label, and what an end is too small for, goes to the middle.

@@ -66,7 +66,7 @@ def push(student: Path, repo: str, private: bool) -> None:
 
     STUDENT is a .safetensors file with its card beside it, or their folder. Prints the reference that fetches it.
     """
-    from leafiqa.model.upload import upload
+    from leafiqa.model.uploading import upload
 
     click.echo(upload(student, repo, private=private))
 

@@ -17,7 +17,7 @@ from leafiqa.distillation.exporting import export, student_name
 from leafiqa.distillation.second_opinions import collect_second_opinions
 from leafiqa.distillation.start import begin
 from leafiqa.distillation.training_loop import Heartbeat, epoch_path, read_checkpoint, train
-from leafiqa.evaluation.agreement import Agreement, agreement
+from leafiqa.evaluation.measures import Agreement, agreement
 from leafiqa.files import sha256_if_readable, write_whole
 from leafiqa.metric import Metric, load_metric
 from leafiqa.model.card import Card, read_card

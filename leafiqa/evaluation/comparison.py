@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leafiqa.errors import InputError
-from leafiqa.evaluation.agreement import (
+from leafiqa.evaluation.measures import (
     LEAST_UNITS,
     Agreement,
     Array,

@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from leafiqa.errors import InputError, OutputError
-from leafiqa.evaluation.agreement import with_interval
 from leafiqa.evaluation.comparison import Comparison
+from leafiqa.evaluation.measures import with_interval
 from leafiqa.files import StrPath, check_output, printable
 
 

@@ -20,7 +20,7 @@ from leafiqa.calibration.fit import Fit, fit_head, fit_scale, span
 from leafiqa.calibration.merging import with_fit
 from leafiqa.cli.main import cli
 from leafiqa.errors import CalibrationError, InputError
-from leafiqa.evaluation.agreement import spearman
+from leafiqa.evaluation.measures import spearman
 from leafiqa.labels.copies import join_copies
 from leafiqa.labels.mos_table import Labelled, MosTable, read_mos
 from leafiqa.labels.splits import deal_folds

@@ -25,7 +25,7 @@ from leafiqa.calibration.teacher_labels import Judged, gather, lend
 from leafiqa.cli.main import cli
 from leafiqa.cli.progress import progress
 from leafiqa.errors import CalibrationError
-from leafiqa.evaluation.agreement import spearman
+from leafiqa.evaluation.measures import spearman
 from leafiqa.labels.mos_table import Labelled, MosTable
 from tests.conftest import make_picture
 

@@ -10,8 +10,8 @@ from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from leafiqa.cli.main import cli
 from leafiqa.errors import InputError
-from leafiqa.evaluation.agreement import agreement, fit_logistic, logistic, pearson, spearman, srcc_difference
 from leafiqa.evaluation.comparison import compare
+from leafiqa.evaluation.measures import agreement, fit_logistic, logistic, pearson, spearman, srcc_difference
 from leafiqa.labels.mos_table import Labelled, MosTable, read_mos
 from tests.conftest import make_picture
 

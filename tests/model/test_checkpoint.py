@@ -18,7 +18,7 @@ from leafiqa.cli.main import cli
 from leafiqa.model import hub
 from leafiqa.model.places import resolve
 from leafiqa.model.registry import list_models
-from leafiqa.model.upload import upload as push
+from leafiqa.model.uploading import upload as push
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
