@@ -1,4 +1,4 @@
-"""From a run's weights to a student on disk: `python -m leafiqa.distillation.exporting CONFIG.toml STATE.pt FOLDER`."""
+"""Write a run's weights as a student: `python -m leafiqa.distillation.exporting CONFIG.toml epochN.pt FOLDER`."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,8 +13,19 @@ from torch import Tensor
 from leafiqa.errors import WeightsError
 from leafiqa.model.resizing import resize
 
-_resize = torch.compiler.disable(resize)
 _RESIZERS = ("antialiased-triangle",)
+
+
+@torch.compiler.disable
+def _resize(images: Tensor, height: int, width: int) -> Tensor:
+    """Resize; what comes after is compiled for each resized size by itself.
+
+    Sizes are few, since they are multiples of 32 of one area. With sizes left open a compiler works for minutes.
+    """
+    resized = resize(images, height, width)
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.mark_static(resized, [2, 3])
+    return resized
 
 
 @dataclass(frozen=True)

@@ -133,8 +133,9 @@ class Writer:
 def csv_line(cells: Iterable[str]) -> str:
     """Return cells as one record of CSV."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
-    return buffer.getvalue()
+    # Only what stands in the line terminator is put in quotes, and a lone \r ends a record for readers as well.
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    return buffer.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _markdown(cells: Iterable[str]) -> str:
