@@ -1,4 +1,4 @@
-"""A metric inside somebody's module: nothing that is done to the module reaches it, but for a move to another device."""
+"""A metric inside somebody's module: nothing done to the module reaches it, but for a move to another device."""
 
 import copy
 from types import SimpleNamespace

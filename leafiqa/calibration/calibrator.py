@@ -14,7 +14,7 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 import leafiqa
-from leafiqa.calibration.cross_validation import HEAD_LEAST, Choice, Labels, choose, expected
+from leafiqa.calibration.cross_validation import HEAD_LEAST, Choice, Labels, choose, expected, held_out_agreement
 from leafiqa.calibration.features import see
 from leafiqa.calibration.fine_tuning import FULL_LEAST, look_at
 from leafiqa.calibration.fine_tuning_rung import Material, try_full
@@ -345,17 +345,22 @@ def calibrate_metric(
     weighted = bool(np.ptp(stands_for) > 0)
     own_low, own_high = metric.score_range
 
-    def measured(scores: Array) -> Agreement:
-        return agreement(scores, mos, seed=seed, groups=groups.tolist(), weights=stands_for if weighted else None)
-
     return Calibration(
         student=student,
         base=metric.card,
         score_range=(low, high),
         choice=choice,
         labels=len(kept),
-        before=measured(own_low + (own_high - own_low) * expit(seen.logits)),
-        expected=measured(low + (high - low) * predicted),
+        before=agreement(
+            own_low + (own_high - own_low) * expit(seen.logits),
+            mos,
+            seed=seed,
+            groups=groups.tolist(),
+            weights=stands_for if weighted else None,
+        ),
+        expected=held_out_agreement(
+            predicted, labels, (low, high), seed=seed, weights=stands_for if weighted else None
+        ),
         expected_by=by + (", weighted to the images that they were selected from" if weighted else ""),
         problems=problems,
         labelled=[(sha256_if_readable(row.path) or "")[:12] for row in kept],

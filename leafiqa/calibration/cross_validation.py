@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leafiqa.calibration.fit import Array, Fit, Span, fit_head, fit_scale, span
+from leafiqa.evaluation.measures import Agreement, agreement
 from leafiqa.labels.splits import deal_folds
 
 # A student is a prior belief about its features, and how strong that is does not depend on how many labels come after
@@ -24,9 +25,6 @@ HEAD_LEAST = 25
 # How many standard errors smaller the head's held-out error must be than the scale's. As strong ridges keep the head
 # near the scale anyhow, more of a bias than this only wastes labels.
 _HEAD_BIAS = 0.5
-# How often folds are dealt to tell the expected accuracy, up to how many labels: above that once is precise enough.
-_REPEATS = 5
-_REPEAT_BELOW = 300
 
 
 @dataclass(frozen=True)
@@ -149,21 +147,67 @@ def choose(labels: Labels, rungs: tuple[str, ...] = ("scale", "head"), seed: int
     return best
 
 
-def expected(labels: Labels, rungs: tuple[str, ...] = ("scale", "head"), seed: int = 0) -> Array:
-    """Return a held-out prediction of each image by the whole procedure, the choice of rung included.
+@dataclass(frozen=True)
+class HeldOut:
+    """What the whole procedure, the choice of rung included, makes of images that it did not learn from.
+
+    Attributes:
+        predictions: `(n,)` in [0, 1], each by a fit on other groups.
+        order: `(n,)` the same with one slope and no offset for all folds. Folds' fits differ a little in slope and
+            offset, against the images that they leave out, so that predictions pooled over folds are in worse order
+            than those of any fit.
+    """
+
+    predictions: Array
+    order: Array
+
+
+def expected(labels: Labels, rungs: tuple[str, ...] = ("scale", "head"), seed: int = 0) -> HeldOut:
+    """Return held-out predictions of each image by the whole procedure, the choice of rung included.
 
     The choice is made anew within each outer fold, on its training part only, so that comparing these predictions
-    with the labels says what accuracy to expect on other images like these. Folds are dealt several times, and each
-    image's predictions averaged: fits of different folds are not on quite one scale, and pooling them once would put
-    the images of one fold above those of another by accident.
+    with the labels says what accuracy to expect on other images like these.
     """
-    repeats = _REPEATS if len(labels) <= _REPEAT_BELOW else 1
-    predictions = np.zeros(len(labels))
-    for repeat in range(repeats):
-        fold = deal_folds(labels.groups, _FOLDS, seed + 1 + 1000 * repeat)
-        for number in np.unique(fold):
-            out = fold == number
-            kept = labels.part(~out)
-            fit = choose(kept, rungs, seed).fit(kept)
-            predictions[out] += fit.predict(labels.logits[out], labels.features[out]) / repeats
-    return predictions
+    fold = deal_folds(labels.groups, _FOLDS, seed + 1)
+    predictions, order = np.empty(len(labels)), np.empty(len(labels))
+    slope = fit_scale(labels.logits, labels.targets, labels.weights).slope
+    for number in np.unique(fold):
+        out = fold == number
+        kept = labels.part(~out)
+        fit = choose(kept, rungs, seed).fit(kept)
+        predictions[out] = fit.predict(labels.logits[out], labels.features[out])
+        order[out] = fit.order(labels.logits[out], labels.features[out], slope)
+    return HeldOut(predictions, order)
+
+
+def held_out_agreement(
+    held_out: HeldOut,
+    labels: Labels,
+    score_range: tuple[float, float],
+    *,
+    seed: int = 0,
+    weights: Array | None = None,
+) -> Agreement:
+    """Return how well held-out predictions agree with the labels, on the human scale.
+
+    Correlations are of the order, brought to the scale by one slope and offset for all images; RMSE is of the
+    predictions themselves.
+
+    Args:
+        held_out: the predictions.
+        labels: the labels, whose groups the intervals are drawn over.
+        score_range: ends of the human scale.
+        seed: seeds the intervals.
+        weights: `(n,)` how many images each stands for; None means that all count alike.
+    """
+    low, high = score_range
+    mos = low + (high - low) * labels.targets
+    groups = labels.groups.tolist()
+    common = fit_scale(held_out.order, labels.targets, labels.weights).predict(held_out.order, labels.features)
+    ordered, predicted = (
+        agreement(low + (high - low) * values, mos, seed=seed, groups=groups, weights=weights)
+        for values in (common, held_out.predictions)
+    )
+    return replace(
+        ordered, rmse=predicted.rmse, rmse_interval=predicted.rmse_interval, rmse_mapped=predicted.rmse_mapped
+    )

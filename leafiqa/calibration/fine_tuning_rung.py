@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from leafiqa.calibration.cross_validation import Labels, choose, clearly_better
+from leafiqa.calibration.cross_validation import HeldOut, Labels, choose, clearly_better
 from leafiqa.calibration.fine_tuning import JUDGED_PACE, LABELS_PACE, fine_tune, predict
-from leafiqa.calibration.fit import Array, Fit
+from leafiqa.calibration.fit import Fit, fit_scale
 from leafiqa.calibration.merging import with_fit
 from leafiqa.calibration.teacher_labels import Judged, lend
 from leafiqa.labels.splits import deal_folds
@@ -19,6 +19,8 @@ from leafiqa.model.student import Student
 from leafiqa.training.averaging import average_states
 
 _FULL_FOLDS = 3
+# Scores of 0 and 1 have no logit.
+_EDGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,13 @@ class Material:
         return tuned[0], fit
 
 
-def try_full(material: Material, tuning: Callable[[int, int], None]) -> tuple[Student | None, Array]:
-    """Return the fine-tuned student, None if it is not clearly better, and held-out predictions of what is chosen."""
+def try_full(material: Material, tuning: Callable[[int, int], None]) -> tuple[Student | None, HeldOut]:
+    """Return the fine-tuned student, None if it is not clearly better, and what is held out of what is chosen."""
     labels = material.labels
     fold = deal_folds(labels.groups, _FULL_FOLDS, material.seed + 2)
     held_out = {"simple": np.empty(len(labels)), "full": np.empty(len(labels))}
+    order = np.empty(len(labels))
+    slope = fit_scale(labels.logits, labels.targets, labels.weights).slope
     # The training of each fold, and once more on all labels.
     total = sum(material.steps(int((fold != number).sum())) for number in np.unique(fold))
     total += material.runs * material.steps(len(labels))
@@ -97,8 +101,10 @@ def try_full(material: Material, tuning: Callable[[int, int], None]) -> tuple[St
         out = fold == number
         student, fit = material.part(~out).tune(advance)
         held_out["simple"][out] = fit.predict(labels.logits[out], labels.features[out])
+        order[out] = fit.order(labels.logits[out], labels.features[out], slope)
         held_out["full"][out] = predict(student, [material.images[i] for i in np.flatnonzero(out)])
     errors = {name: labels.weights * (values - labels.targets) ** 2 for name, values in held_out.items()}
     if not clearly_better(errors["full"], errors["simple"], labels.groups):
-        return None, held_out["simple"]
-    return material.tune(advance)[0], held_out["full"]
+        return None, HeldOut(held_out["simple"], order)
+    edged = np.clip(held_out["full"], _EDGE, 1 - _EDGE)
+    return material.tune(advance)[0], HeldOut(held_out["full"], np.log(edged / (1 - edged)))

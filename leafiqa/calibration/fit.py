@@ -35,6 +35,13 @@ class Fit:
     offset: float
     residual: Array | None = None
 
+    def order(self, logits: Array, features: Array, slope: float) -> Array:
+        """Return what predictions rise with, `(n,)`, but for the offset, and with another slope than the fit's own.
+
+        So that what several fits say of different images can be put in one order.
+        """
+        return slope * logits if self.residual is None else slope * logits + features @ self.residual
+
     def predict(self, logits: Array, features: Array) -> Array:
         """Return predictions in [0, 1], `(n,)`, of logits `(n,)` and standardised features `(n, F)`."""
         total = self.slope * logits + self.offset

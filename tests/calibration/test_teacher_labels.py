@@ -177,7 +177,7 @@ def test_evidence_on_the_command_line(folder, tmp_path, monkeypatch):
     assert card["labels"] == 14 and card["judged_images"] == 21
     assert leafiqa.create_metric(weights=f"{out}.safetensors", device="cpu").score_range == (1.0, 5.0)
     # Names that do not join: refused, with what to look at.
-    outcome = CliRunner().invoke(cli, [*arguments, "--evidence-images", str(tmp_path)])
+    outcome = CliRunner().invoke(cli, [*arguments, "--overwrite", "--evidence-images", str(tmp_path)])
     assert isinstance(outcome.exception, CalibrationError) and "relative to the folder" in str(outcome.exception)
 
 

@@ -1,4 +1,4 @@
-"""Scores of files in Python and on the command line: formats, several metrics, going on, nothing lost or overwritten."""
+"""Scores of files in Python and on the command line: formats, several metrics, going on, nothing lost."""
 
 import csv
 import io
