@@ -21,9 +21,10 @@ from leafiqa.evaluation.measures import Agreement, agreement
 from leafiqa.files import sha256_if_readable, write_whole
 from leafiqa.metric import Metric, load_metric
 from leafiqa.model.card import Card, read_card
-from leafiqa.model.checkpoint import check_free
+from leafiqa.model.checkpoint import check_free, load_student
+from leafiqa.model.places import resolve_text
 from leafiqa.scoring.pipeline import score_files
-from leafiqa.training.optimisation import freeze
+from leafiqa.training.optimisation import freeze, own_random_numbers
 from leafiqa.training.processes import Processes, connect
 
 _FINISHED = "finished.json"
@@ -107,6 +108,19 @@ def distil(
     if (done := _finished(config, name)) is not None:
         log("finished already, on this evidence and config")
         return done if processes.rank == 0 else None
+    # Also building a network, which is then filled, draws random numbers.
+    with own_random_numbers(config.seed, processes.device):
+        return _distil(config, name, processes, log, progress, overwrite)
+
+
+def _distil(
+    config: Config,
+    name: str,
+    processes: Processes,
+    log: Callable[[str], None],
+    progress: Callable[[int, int], None],
+    overwrite: bool,
+) -> Distillation | None:
     # What is wrong with the config shows before hours are spent on loading and training.
     freeze(begin(config).student, config.freeze)
     if read_checkpoint(config) is None:
@@ -133,9 +147,6 @@ def distil(
 
 
 def _initial(config: Config) -> Metric:
-    from leafiqa.model.checkpoint import load_student
-    from leafiqa.model.places import resolve_text
-
     file, card = resolve_text(config.initial)
     return Metric(load_student(file, card), card)
 

@@ -325,3 +325,61 @@ def test_hub_repository_without_a_student(hub_server):
         hub.fetch("hf-hub:owner/repo")
     with pytest.raises(leafiqa.WeightsError, match="other/repo"):
         hub.fetch("hf-hub:other/repo")
+
+
+def test_a_failing_hub_is_no_matter_where_the_file_is_cached(hub_server, monkeypatch, metric):
+    """The hub answered 503, and the cached student was not used."""
+    import http.server
+
+    leafiqa.create_metric(weights="hf-hub:owner/repo", device="cpu")
+
+    class Broken(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+        def do_GET(self):
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Broken)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    with pytest.warns(UserWarning, match="using the cached copy"):
+        assert leafiqa.create_metric(weights="hf-hub:owner/repo", device="cpu").card == metric.card
+    with pytest.raises(leafiqa.WeightsError, match="hf download other/repo"):
+        leafiqa.create_metric(weights="hf-hub:other/repo")
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("revision", ["../../x", "a/../../../x", "..", ".hidden", "a/.git", "/x", "x//y", "x/"])
+def test_a_revision_leads_nowhere_out_of_the_cache(hub_server, tmp_path, revision):
+    before = sorted(path for path in tmp_path.rglob("*"))
+    with pytest.raises(leafiqa.WeightsError, match="must read hf-hub:owner/repo"):
+        leafiqa.create_metric(weights=f"hf-hub:owner/repo@{revision}")
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_cards_of_newer_versions_load_where_the_score_is_known(student, metric, picture):
+    weights, card = student
+    fields = json.loads(card.read_text())
+    card.write_text(json.dumps({**fields, "carbon": {"kg": 1}, "reviewed_by": "nobody"}))
+    assert torch.equal(leafiqa.create_metric(weights=weights, device="cpu")(picture), metric(picture))
+
+
+def test_a_foreign_cards_control_sequences_are_not_sent_to_the_terminal(student):
+    weights, card = student
+    evil = "\x1b]0;owned\x07\x1b[2J"
+    fields = json.loads(card.read_text())
+    fields |= {"description": evil, "name": f"mine.{evil}", "limitations": [evil], "teacher": {"model": evil}}
+    fields["score"]["unit"] = evil
+    card.write_text(json.dumps(fields))
+    from tests.conftest import invoke
+
+    for arguments in (["info", "--weights", weights], ["score", "nothing.png", "--weights", weights]):
+        done = invoke(*arguments)
+        assert "\x1b" not in done.stdout + done.stderr and "\x07" not in done.stdout + done.stderr
+    assert "\x1b" not in repr(leafiqa.create_metric(weights=weights, device="cpu"))
