@@ -1,6 +1,6 @@
 """Run a leafiqa command that kills itself at named points: `python kill_at.py POINT... -- ARGUMENT...`.
 
-A point reads `MODULE:NAME:COUNT:WHEN`: SIGKILL when NAME is called for the COUNT-th time, before or after it has run.
+A point reads `MODULE:NAME:COUNT:WHEN`: SIGKILL when NAME is called for the COUNT-th time, before or after it runs.
 What takes seconds, importing torch, is done once; each run is a fork of that. Each run must die at its point; prints how
 many did, and exits as the last run does, which is left alone.
 """
@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 
 import timm  # noqa: F401
 import torch  # noqa: F401
@@ -50,6 +51,8 @@ def run(arguments, point=None):
             if point:
                 arm(point)
             code = cli(arguments, standalone_mode=False) or 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             os._exit(code)

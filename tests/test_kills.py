@@ -28,9 +28,9 @@ DISTILLING = [
     f"{OPINIONS}:append_evidence:1:after",
     "leafiqa.distillation.trainer:Trainer.advance:2:before",  # in the second fold's training
     f"{OPINIONS}:_score:1:after",
-    f"{LOOP}:save_atomically:4:before",
-    "leafiqa.distillation.trainer:Trainer.advance:5:after",
-    "os:fsync:2:after",
+    f"{LOOP}:save_atomically:2:before",
+    "leafiqa.distillation.trainer:Trainer.advance:1:after",
+    "os:fsync:1:after",
     "leafiqa.distillation.run:export:1:before",
     "leafiqa.model.checkpoint:write_whole:2:before",
     "leafiqa.distillation.run:_agreements:1:before",
@@ -57,7 +57,9 @@ def kill_at(points, *arguments):
 
 
 def test_distillation(small_run):  # noqa: F811
-    small_run.write_text("keep_checkpoints = true\ncrossfit = 2\n" + small_run.read_text())
+    small_run.write_text(
+        "keep_checkpoints = true\ncrossfit = 2\n" + small_run.read_text().replace("epochs = 3", "epochs = 6")
+    )
     config = read_config(small_run)
     kill_at(DISTILLING, "distill", small_run)
     alone = replace(config, output=small_run.parent / "undisturbed")
@@ -65,7 +67,7 @@ def test_distillation(small_run):  # noqa: F811
     assert json.loads((config.output / "leaf_lite0.test.json").read_text())["sha256"] == expected.card.sha256
     for part in (Path("."), Path("fold0"), Path("fold1")):
         places = [c.output if part == Path(".") else opinions_folder(c) / part for c in (config, alone)]
-        states = [torch.load(place / "epoch3.pt", weights_only=True) for place in places]
+        states = [torch.load(place / "epoch6.pt", weights_only=True) for place in places]
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0]), part
     for name in ("test_0.jsonl", "test_1.jsonl"):
         texts = [(opinions_folder(c) / name).read_text() for c in (config, alone)]

@@ -16,7 +16,7 @@ from leafiqa.distillation.data import read_source
 from leafiqa.distillation.exporting import export, student_name
 from leafiqa.distillation.second_opinions import collect_second_opinions
 from leafiqa.distillation.start import begin
-from leafiqa.distillation.training_loop import Heartbeat, epoch_path, read_checkpoint, train
+from leafiqa.distillation.training_loop import Heartbeat, epoch_path, train
 from leafiqa.evaluation.measures import Agreement, agreement
 from leafiqa.files import sha256_if_readable, write_whole
 from leafiqa.metric import Metric, load_metric
@@ -123,7 +123,7 @@ def _distil(
 ) -> Distillation | None:
     # What is wrong with the config shows before hours are spent on loading and training.
     freeze(begin(config).student, config.freeze)
-    if read_checkpoint(config) is None:
+    if not (config.output / "checkpoint.pt").exists():  # else it is this run's own, or training says that it is not
         check_free(config.output, name, overwrite)
     sources = [read_source(config, source) for source in config.sources]
     processes.wait()
