@@ -2,48 +2,46 @@
 
     python -m benchmarks.accuracy --metric leaf --json benchmarks/results/accuracy.json [--write-card]
 
-Needs the image sets in ../shared/data (or LEAFIQA_DATA) and scipy. Correlations are raw, without any fitted mapping,
-with percentile bootstrap intervals over images (2,000 draws).
+Needs the image sets in ../shared/data (or LEAFIQA_DATA). Agreement is what `leafiqa eval --split val` prints: raw
+correlations, without any fitted mapping, with percentile bootstrap intervals over groups of images (2,000 draws).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau
 
 import leafiqa
+from benchmarks.common import DATA, need_data, student
+from leafiqa.cli.progress import progress
 from leafiqa.distillation.data import pristine_paths
-from leafiqa.evaluation.measures import agreement as measure
 from leafiqa.images.decoding import decode
 from leafiqa.metric import Metric
-from leafiqa.model.places import resolve
+from leafiqa.model.places import is_place, resolve
 from leafiqa.training.degradations import DEGRADATIONS, LEVELS, ladder, null_image
-
-DATA = Path(os.environ.get("LEAFIQA_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
 def agreement(metric: Metric, dataset: str, split: str = "val") -> dict:
     """Correlate scores with MOS on one split."""
-    with (DATA / dataset / "mos.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == split]
-    scores = metric(DATA / dataset / row["image"] for row in rows).cpu().double().numpy()
-    mos = np.array([float(row["mos"]) for row in rows])
-    found = measure(scores, mos, draws=2000, seed=0)
+    with progress(f"{dataset} {split}") as bar:
+        compared = leafiqa.evaluate(DATA / dataset / "mos.csv", metric, split=split, progress=bar)
+    found = compared.agreement[metric.metric_name]
     return {
         "dataset": dataset,
         "split": split,
         "n": found.n,
-        "srcc": round(found.srcc, 4),
-        "srcc_interval": [round(end, 4) for end in found.srcc_interval],
-        "plcc": round(found.plcc, 4),
-        "plcc_interval": [round(end, 4) for end in found.plcc_interval],
+        "srcc": round(found.srcc, 6),
+        "srcc_interval": [round(end, 6) for end in found.srcc_interval],
+        "plcc": round(found.plcc, 6),
+        "plcc_interval": [round(end, 6) for end in found.plcc_interval],
+        "interval_over": compared.over,
     }
 
 
@@ -52,22 +50,30 @@ def ladders(metric: Metric) -> dict:
     result: dict = {}
     everything = pristine_paths(DATA / "pristine" / "images", 3, held_out=True)
     rest = pristine_paths(DATA / "pristine" / "images", 3, held_out=False)
-    for degradation in DEGRADATIONS:
-        taus: dict[str, list[float]] = {"held_out": [], "trained_on": []}
-        for part, paths in (("held_out", everything), ("trained_on", rest)):
-            for number, path in enumerate(paths):
-                steps = ladder(np.asarray(decode(path).pixels), degradation, seed=10_000 + number)
-                scores = metric(steps).cpu().numpy()
-                taus[part].append(float(kendalltau(np.arange(LEVELS + 1), -scores).statistic))
-        values = taus["held_out"] + taus["trained_on"]
-        result[degradation] = {
-            "n": len(values),
-            "median_tau": round(float(np.median(values)), 4),
-            "held_out_n": len(taus["held_out"]),
-            "held_out_median_tau": round(float(np.median(taus["held_out"])), 4),
-            "held_out_mean_tau": round(float(np.mean(taus["held_out"])), 4),
-        }
+    total = len(DEGRADATIONS) * (len(everything) + len(rest))
+    with progress("ladders", "photographs") as bar:
+        for number, degradation in enumerate(DEGRADATIONS):
+            before = number * (len(everything) + len(rest))
+            result[degradation] = _ladder(metric, degradation, everything, rest, lambda n, b=before: bar(b + n, total))
     return result
+
+
+def _ladder(metric: Metric, degradation: str, held_out: list[Path], rest: list[Path], tell: Callable) -> dict:
+    taus: dict[str, list[float]] = {"held_out": [], "trained_on": []}
+    for part, paths in (("held_out", held_out), ("trained_on", rest)):
+        for number, path in enumerate(paths):
+            steps = ladder(np.asarray(decode(path).pixels), degradation, seed=10_000 + number)
+            scores = metric(steps).cpu().numpy()
+            taus[part].append(float(kendalltau(np.arange(LEVELS + 1), -scores).statistic))
+            tell(sum(map(len, taus.values())))
+    values = taus["held_out"] + taus["trained_on"]
+    return {
+        "n": len(values),
+        "median_tau": round(float(np.median(values)), 4),
+        "held_out_n": len(taus["held_out"]),
+        "held_out_median_tau": round(float(np.median(taus["held_out"])), 4),
+        "held_out_mean_tau": round(float(np.mean(taus["held_out"])), 4),
+    }
 
 
 def nothing(metric: Metric) -> dict:
@@ -84,13 +90,14 @@ def nothing(metric: Metric) -> dict:
 def main() -> None:
     """Measure, print, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--metric", default="leaf", help="a name, file or folder")
+    parser.add_argument("--metric", default="leaf", help="a name, or a place written with a / or an ending")
     parser.add_argument("--json", type=Path, help="where to write the results")
     parser.add_argument("--write-card", action="store_true", help="put the accuracy into the model's card")
     parser.add_argument("--quick", action="store_true", help="agreement only")
     arguments = parser.parse_args()
-    metric = leafiqa.create_metric(weights=arguments.metric)
-    results = {
+    need_data()
+    metric = student(arguments.metric)
+    results: dict[str, Any] = {
         "metric": metric.metric_name,
         "sha256": metric.card.sha256,
         "accuracy": [agreement(metric, name) for name in ("agiqa3k", "biq2021")],
@@ -104,7 +111,8 @@ def main() -> None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(text + "\n")
     if arguments.write_card:
-        file, card = resolve(arguments.metric)
+        place = arguments.metric if is_place(arguments.metric) else None
+        file, card = resolve(arguments.metric, place)
         path = file.with_suffix(".json")
         path.write_text(replace(card, accuracy=results["accuracy"]).to_json(), encoding="utf-8")
 

@@ -21,13 +21,11 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
-import leafiqa
-from benchmarks.accuracy import DATA
-from benchmarks.evidence import TEACHER
+from benchmarks.common import DATA, TEACHER, need_data, student
 from leafiqa.calibration.cross_validation import RIDGES, Choice, Labels, choose, held_out_errors
 from leafiqa.calibration.features import Seen, see
 from leafiqa.calibration.fit import Array
-from leafiqa.calibration.selection import DISAGREEMENT_LEAST, rank_disagreement, select
+from leafiqa.calibration.selection import DISAGREEMENT_LEAST, choose_rows, rank_disagreement
 from leafiqa.distillation.start import load_imagenet
 from leafiqa.evaluation.measures import pearson, spearman
 from leafiqa.evidence.files import read_evidence
@@ -149,11 +147,11 @@ def selection(data: Set, draws: int) -> list[dict]:
     for budget in SELECTED:
         ways = {
             "random": [np.random.default_rng(seed).permutation(rows)[:budget] for seed in range(draws)],
-            "select": [rows[select(part, budget, seed=seed)] for seed in range(draws)],
+            "select": [rows[choose_rows(part, budget, seed=seed)[0]] for seed in range(draws)],
         }
         if budget >= DISAGREEMENT_LEAST:
             ways["select with evidence"] = [
-                rows[select(part, budget, disagreement=apart, seed=seed)] for seed in range(draws)
+                rows[choose_rows(part, budget, disagreement=apart, seed=seed)[0]] for seed in range(draws)
             ]
         for way, chosen in ways.items():
             results.append({"way": way, **summary(budget, [data.calibrated(np.sort(c)) for c in chosen])})
@@ -185,7 +183,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder for extracted features")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    students = [(leafiqa.create_metric(weights=name), True) for name in arguments.student]
+    need_data()
+    students = [(student(name), True) for name in arguments.student]
     if arguments.initial:
         students.append((undistilled(students[0][0], arguments.initial), False))
     results: list[dict] = []

@@ -12,16 +12,15 @@ second opinions, to the teacher's.
 from __future__ import annotations
 
 import argparse
+import copy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-import leafiqa
-from benchmarks.accuracy import DATA
 from benchmarks.budgets import RANGES, draw
-from benchmarks.evidence import TEACHER
-from leafiqa.calibration.calibrator import Calibration, label_weights, save_calibrated
+from benchmarks.common import DATA, TEACHER, need_data, student
+from leafiqa.calibration.calibrator import Calibration, label_weights
 from leafiqa.calibration.cross_validation import Choice, Labels
 from leafiqa.calibration.features import see
 from leafiqa.calibration.fine_tuning import look_at, predict
@@ -31,7 +30,8 @@ from leafiqa.evaluation.measures import Agreement
 from leafiqa.evaluation.measures import agreement as measure
 from leafiqa.evidence.files import cite, read_evidence
 from leafiqa.evidence.reliability import targets
-from leafiqa.labels.mos_table import MosTable, read_mos
+from leafiqa.files import sha256_if_readable
+from leafiqa.labels.mos_table import Labelled, MosTable, read_mos
 from leafiqa.metric import Metric
 from leafiqa.model.student import Student
 
@@ -53,10 +53,15 @@ LIMITS = {
 }
 
 
+def drawn(table: MosTable, share: float) -> list[Labelled]:
+    """Return a random share of a train set, whole groups at a time."""
+    groups = np.array([row.group or row.image for row in table.rows])
+    return [table.rows[i] for i in draw(groups, np.ones(len(groups), dtype=bool), share, seed=0)]
+
+
 def material(metric: Metric, table: MosTable, dataset: str, share: float, extra: list[Path]) -> Material:
     """Return a random share of a train set's human scores, and the evidence on the rest of the train set."""
-    groups = np.array([row.group or row.image for row in table.rows])
-    rows = [table.rows[i] for i in draw(groups, np.ones(len(groups), dtype=bool), share, seed=0)]
+    rows = drawn(table, share)
     low, high = RANGES[dataset]
     paths = [row.path for row in rows]
     seen = see(metric, paths)
@@ -82,7 +87,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1, help="trainings whose weights are averaged")
     parser.add_argument("--evidence", nargs="*", default=[], metavar="DATASET=FILE", help="more evidence")
     arguments = parser.parse_args()
-    metric = leafiqa.create_metric(weights=arguments.metric)
+    need_data()
+    metric = student(arguments.metric)
     extra = [item.split("=", 1) for item in arguments.evidence]
     for tag in arguments.only:
         dataset, share = STUDENTS[tag]
@@ -91,33 +97,31 @@ def main() -> None:
             continue
         table = read_mos(DATA / dataset / "mos.csv", split="train")
         more = [Path(file) for where, file in extra if where == dataset]
+        paths = [row.path for row in drawn(table, share)]
         given = replace(material(metric, table, dataset, share, more), runs=arguments.runs)
-        student, _ = given.tune()
+        tuned, _ = given.tune()
         title, unit = WHAT[dataset]
         calibration = Calibration(
-            student=student,
+            student=tuned,
+            base=replace(metric.card, limitations=[*metric.card.limitations, LIMITS[dataset]]),
             score_range=RANGES[dataset],
             choice=Choice("full"),
             labels=len(given.labels),
-            expected=_on_val(metric, student.half().float().eval(), dataset),  # it is stored in half precision
+            before=_on_val(metric, metric.student, dataset),
+            expected=_on_val(metric, copy.deepcopy(tuned).half().float().eval(), dataset),  # stored in half precision
             expected_by=f"measured on {title} `val`, which was not trained on",
             problems=[],
+            labelled=[(sha256_if_readable(path) or "")[:12] for path in paths],
+            data=f"{round(100 * share)} % of the train part of {title}, drawn at random by group",
+            evidence=cite([*_evidence(dataset), *more]) + ", by the teacher",
             judged=len(given.judged.images) if given.judged else 0,
             runs=arguments.runs,
         )
-        data = f"{round(100 * share)} % of the train part of {title}, drawn at random by group"
         backbone = BACKBONES[metric.metric_name.split(".")[0]]
-        card = save_calibrated(
-            calibration,
-            replace(metric.card, limitations=[*metric.card.limitations, LIMITS[dataset]]),
-            name,
-            arguments.folder,
-            data=data,
-            evidence=cite([*_evidence(dataset), *more]) + ", by the teacher",
-            unit=unit,
-            description=f"{backbone} for {KINDS[dataset]}, on the scale of people",
+        file = calibration.save(
+            arguments.folder / name, unit=unit, description=f"{backbone} for {KINDS[dataset]}, on the scale of people"
         )
-        print(name, card.short_hash, calibration.labels, calibration.expected, flush=True)
+        print(file, calibration.labels, calibration.expected, flush=True)
 
 
 def _evidence(dataset: str) -> list[Path]:

@@ -12,18 +12,16 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import norm, spearmanr
 
-from benchmarks.accuracy import DATA
+from benchmarks.common import DATA, TEACHER, need_data
 from leafiqa.evaluation.measures import agreement
 from leafiqa.evidence.files import read_evidence
 from leafiqa.evidence.reliability import SIGMA, preferences, targets
 
-TEACHER = Path(os.environ.get("LEAFIQA_TEACHER", DATA.parent / "teacher"))
 _DECILES = 10
 
 
@@ -95,6 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    need_data()
+    need_data(TEACHER)
     results = [measure(dataset) for dataset in ("agiqa3k", "biq2021")]
     for result in results:
         print(f"{result['dataset']} val, n={result['n']}: SRCC {result['srcc']} PLCC {result['plcc']}")

@@ -16,8 +16,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import leafiqa
 from benchmarks.accuracy import agreement
+from benchmarks.common import need_data, student
 from benchmarks.newcomer import prepare
 from leafiqa.distillation.config import read_config
 from leafiqa.distillation.run import distil
@@ -27,9 +27,9 @@ FACTORS = (1.0, 0.3, 0.1)
 SEEDS = (0, 1)
 
 
-def measure(student: str) -> dict[str, float]:
+def measure(place: str) -> dict[str, float]:
     """Return SRCC with MOS on each set's `val`."""
-    metric = leafiqa.create_metric(weights=student)
+    metric = student(place)
     return {name: agreement(metric, name)["srcc"] for name in ("agiqa3k", "biq2021")}
 
 
@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--initial", nargs="+", default=["leaf"], help="student that training begins at")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    need_data()
     initials = [str(Path(name).resolve()) if Path(name).exists() else name for name in arguments.initial]
     json_path = arguments.json and arguments.json.resolve()
     if not (arguments.folder / "mine.toml").exists():
@@ -55,10 +56,10 @@ def main() -> None:
             rates = {"lr": lr * factor, "head_lr": head_lr * factor}
             for seed in SEEDS:
                 output = Path(f"{name}_{factor}_{seed}")
-                student = output / "leaf_lite0.mine.safetensors"
-                if not student.exists():
+                made = output / "leaf_lite0.mine.safetensors"
+                if not made.exists():
                     distil(replace(base, initial=initial, seed=seed, output=output, **rates))
-                rows.append({"factor": factor, "seed": seed, **measure(str(student))})
+                rows.append({"factor": factor, "seed": seed, **measure(str(made))})
                 print(name, rows[-1], flush=True)
         results.append({"initial": name, "rows": rows})
     if json_path:

@@ -4,7 +4,7 @@
 
 200 of BIQ2021's train images, drawn at random, become a folder of their own with the teacher's evidence on them and
 50 human scores. Then `leafiqa distill`, `leafiqa calibrate` and `leafiqa calibrate --evidence` run one after the other,
-each timed, with the defaults of docs/recipe.md and docs/calibrate.md. SRCC on `val` is given beside: the bundled
+each timed, with the defaults of docs/distill.md and docs/calibrate.md. SRCC on `val` is given beside: the bundled
 student has seen these images before, so it says only that nothing broke.
 """
 
@@ -23,8 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import leafiqa
-from benchmarks.accuracy import DATA
-from benchmarks.evidence import TEACHER
+from benchmarks.common import DATA, TEACHER, need_data
 from leafiqa.evaluation.measures import spearman
 from leafiqa.labels.mos_table import read_mos
 
@@ -41,10 +40,10 @@ description = "What it is for"
 """
 COMMANDS = {
     "distill": "leafiqa distill mine.toml",
-    "calibrate": "leafiqa calibrate --metric mine/leaf_lite0.mine.safetensors --mos ratings.csv --images photos "
-    "--range 0 1 -o mine/leaf_lite0.calibrated",
-    "calibrate --evidence": "leafiqa calibrate --metric mine/leaf_lite0.mine.safetensors --mos ratings.csv "
-    "--images photos --range 0 1 --evidence evidence.jsonl --judged photos -o mine/leaf_lite0.both",
+    "calibrate": "leafiqa calibrate --weights mine/leaf_lite0.mine.safetensors --mos ratings.csv --images photos "
+    "--scale 0 1 -o mine/leaf_lite0.calibrated",
+    "calibrate --evidence": "leafiqa calibrate --weights mine/leaf_lite0.mine.safetensors --mos ratings.csv "
+    "--images photos --scale 0 1 --evidence evidence.jsonl --evidence-images photos -o mine/leaf_lite0.both",
 }
 STUDENTS = {"distill": "mine", "calibrate": "calibrated", "calibrate --evidence": "both"}
 
@@ -74,6 +73,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a new folder")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    need_data()
+    need_data(TEACHER)
     prepare(arguments.folder)
     val = read_mos(DATA / "biq2021" / "mos.csv", split="val").rows
     results = []

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
-from benchmarks.evidence import TEACHER
+from benchmarks.common import TEACHER
 from leafiqa.evidence.bradley_terry import order
 from leafiqa.evidence.reliability import Preference
 from leafiqa.teachers.pairs import choose_pairs

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-import leafiqa
 from benchmarks.budgets import RANGES, Set, draw
+from benchmarks.common import need_data, student
 from leafiqa.calibration.cross_validation import RIDGES, Choice, choose, fits
 
 COUNTS = (15, 25, 50, 100, 250, 750)
@@ -46,9 +46,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder for extracted features")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    need_data()
     results = []
     for name in arguments.student:
-        metric = leafiqa.create_metric(weights=name)
+        metric = student(name)
         for dataset in arguments.dataset:
             data = Set(dataset, metric, arguments.cache, distilled=True)
             for count in COUNTS:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.throughput --json benchmarks/results/throughput.json
 
-Ratios within one run; absolute times say more about the machine. The folder holds 512x512 JPEGs drawn on the spot.
+Ratios within one run; absolute times say more about the machine. The folder holds 512x512 JPEGs made on the spot.
 Memory is the peak resident size of `leafiqa score` in a process of its own, on as many links to the same pictures.
 """
 
@@ -18,22 +18,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from leafiqa.cli.scenes import SCENES
 from PIL import Image
 
 import leafiqa
+from leafiqa.cli.demo import PICTURES
 from leafiqa.scoring.pipeline import score_files
 
 BATCH = 16
 
 
 def draw(folder: Path, count: int) -> list[str]:
-    """Draw `count` different JPEGs."""
-    scenes = list(SCENES.values())
+    """Make `count` different JPEGs of 512x512 out of the demo's photographs: turned, flipped, shifted, grained."""
+    photographs = [np.asarray(Image.open(file).convert("RGB")) for file in sorted(PICTURES.glob("*.jpg"))]
     paths = []
     for index in range(count):
-        path = folder / f"{index:04}.jpg"
-        Image.fromarray(scenes[index % len(scenes)](np.random.default_rng(index))).save(path, quality=90)
+        path, rng = folder / f"{index:04}.jpg", np.random.default_rng(index)
+        pixels = np.roll(
+            np.rot90(photographs[index % len(photographs)], int(rng.integers(4))), int(rng.integers(512)), axis=1
+        )
+        grained = (pixels + rng.normal(0, 3, pixels.shape)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(grained).save(path, quality=90)
         paths.append(str(path))
     return paths
 

@@ -1,8 +1,8 @@
 """Run a leafiqa command that kills itself at named points: `python kill_at.py POINT... -- ARGUMENT...`.
 
 A point reads `MODULE:NAME:COUNT:WHEN`: SIGKILL when NAME is called for the COUNT-th time, before or after it runs.
-What takes seconds, importing torch, is done once; each run is a fork of that. Each run must die at its point; prints how
-many did, and exits as the last run does, which is left alone.
+What takes seconds, importing torch, is done once; each run is a fork of that. Each run must die at its point; prints
+how many did, and exits as the last run does, which is left alone.
 """
 
 import functools

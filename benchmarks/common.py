@@ -1,0 +1,26 @@
+"""What the benchmarks share: where the image sets are, students by name or place, and signs of life."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import leafiqa
+from leafiqa.metric import Metric
+from leafiqa.model.places import is_place
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+DATA = Path(os.environ.get("LEAFIQA_DATA", SHARED / "data"))
+TEACHER = Path(os.environ.get("LEAFIQA_TEACHER", SHARED / "teacher"))
+
+
+def need_data(folder: Path = DATA) -> None:
+    """End with the reason where the image sets or the evidence are not there."""
+    if not folder.is_dir():
+        variable = "LEAFIQA_DATA" if folder == DATA else "LEAFIQA_TEACHER"
+        raise SystemExit(f"this benchmark needs {folder}, which is not there; {variable} names another folder")
+
+
+def student(text: str) -> Metric:
+    """Return the metric that a command line means: a bundled name, or a place written with a / or an ending."""
+    return leafiqa.create_metric(weights=text) if is_place(text) else leafiqa.create_metric(text)
