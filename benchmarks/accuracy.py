@@ -27,9 +27,12 @@ from leafiqa.metric import Metric
 from leafiqa.model.places import is_place, resolve
 from leafiqa.training.degradations import DEGRADATIONS, LEVELS, ladder, null_image
 
+SHARES = (10, 25, 50, 75, 90)
+KINDS = {"agiqa3k": "generated images (AGIQA-3K val, n=298)", "biq2021": "photographs (BIQ2021 val, n=400)"}
+
 
 def agreement(metric: Metric, dataset: str, split: str = "val") -> dict:
-    """Correlate scores with MOS on one split."""
+    """Correlate scores with MOS on one split, and tell what the scores are."""
     with progress(f"{dataset} {split}") as bar:
         compared = leafiqa.evaluate(DATA / dataset / "mos.csv", metric, split=split, progress=bar)
     found = compared.agreement[metric.metric_name]
@@ -42,6 +45,9 @@ def agreement(metric: Metric, dataset: str, split: str = "val") -> dict:
         "plcc": round(found.plcc, 6),
         "plcc_interval": [round(end, 6) for end in found.plcc_interval],
         "interval_over": compared.over,
+        "percentiles": {
+            str(share): round(float(np.percentile(compared.scores[metric.metric_name], share)), 3) for share in SHARES
+        },
     }
 
 
@@ -114,7 +120,10 @@ def main() -> None:
         place = arguments.metric if is_place(arguments.metric) else None
         file, card = resolve(arguments.metric, place)
         path = file.with_suffix(".json")
-        path.write_text(replace(card, accuracy=results["accuracy"]).to_json(), encoding="utf-8")
+        told = [dict(row) for row in results["accuracy"]]
+        percentiles = {KINDS[row["dataset"]]: row.pop("percentiles") for row in told}
+        written = replace(card, accuracy=told, score={**card.score, "percentiles": percentiles})
+        path.write_text(written.to_json(), encoding="utf-8")
 
 
 if __name__ == "__main__":

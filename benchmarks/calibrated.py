@@ -33,6 +33,7 @@ from leafiqa.evidence.reliability import targets
 from leafiqa.files import sha256_if_readable
 from leafiqa.labels.mos_table import Labelled, MosTable, read_mos
 from leafiqa.metric import Metric
+from leafiqa.model.card import read_card
 from leafiqa.model.student import Student
 
 STUDENTS = {
@@ -78,6 +79,19 @@ def material(metric: Metric, table: MosTable, dataset: str, share: float, extra:
     return Material(metric.student, labels, look_at(metric, paths), judged, ("scale", "head"), seed=0)
 
 
+def note_labels(path: Path, dataset: str, share: float) -> None:
+    """Write into a card the first digits of the sha256 of the images whose human scores were learned from."""
+    if not path.exists():
+        return
+    card = read_card(path)
+    rows = drawn(read_mos(DATA / dataset / "mos.csv", split="train"), share)
+    if len(rows) != card.training["calibration"]["labels"]:
+        raise SystemExit(f"{path}: {len(rows)} images drawn, the card says {card.training['calibration']['labels']}")
+    hashes = [(sha256_if_readable(row.path) or "")[:12] for row in rows]
+    training = {**card.training, "calibration": {**card.training["calibration"], "labelled_sha256": hashes}}
+    path.write_text(replace(card, training=training).to_json(), encoding="utf-8")
+
+
 def main() -> None:
     """Calibrate, measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -85,6 +99,7 @@ def main() -> None:
     parser.add_argument("--metric", default="leaf")
     parser.add_argument("--only", nargs="*", choices=list(STUDENTS), default=list(STUDENTS))
     parser.add_argument("--runs", type=int, default=1, help="trainings whose weights are averaged")
+    parser.add_argument("--note-labels", action="store_true", help="only write into the cards which images were rated")
     parser.add_argument("--evidence", nargs="*", default=[], metavar="DATASET=FILE", help="more evidence")
     arguments = parser.parse_args()
     need_data()
@@ -93,6 +108,9 @@ def main() -> None:
     for tag in arguments.only:
         dataset, share = STUDENTS[tag]
         name = f"{metric.metric_name.split('.')[0]}.{tag}"
+        if arguments.note_labels:
+            note_labels(arguments.folder / f"{name}.json", dataset, share)
+            continue
         if (arguments.folder / f"{name}.safetensors").exists():
             continue
         table = read_mos(DATA / dataset / "mos.csv", split="train")

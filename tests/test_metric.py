@@ -243,6 +243,7 @@ def test_bfloat16_is_close(metric, picture):
     )
 
 
+@pytest.mark.skipif(torch.__version__ < "2.6", reason="older versions ask the driver even for fake tensors")
 def test_no_round_trip_and_right_device_on_fake_cuda():
     """Under FakeTensorMode a read-back of values or a mix of devices raises."""
     from torch._subclasses.fake_tensor import FakeTensorMode

@@ -23,8 +23,9 @@ def _resize(images: Tensor, height: int, width: int) -> Tensor:
     Sizes are few, since they are multiples of 32 of one area. With sizes left open a compiler works for minutes.
     """
     resized = resize(images, height, width)
-    if "torch._dynamo" in sys.modules and not torch.jit.is_tracing():
-        torch._dynamo.mark_static(resized, [2, 3])
+    if "torch._dynamo" in sys.modules and type(resized) is Tensor and not torch.jit.is_tracing():
+        for dimension in (2, 3):
+            torch._dynamo.mark_static(resized, dimension)
     return resized
 
 

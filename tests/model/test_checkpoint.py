@@ -288,6 +288,10 @@ def test_hub_file_that_is_not_its_card_is_refused(hub_server):
 
 
 def test_what_is_pushed_can_be_fetched(hub_server, student, metric, picture, monkeypatch):
+    import huggingface_hub
+
+    if int(huggingface_hub.__version__.split(".")[0]) < 1:
+        pytest.skip("these take an address for the hub's only if it was known when they were imported")
     weights, _ = student
     files, _, _ = hub_server
     files.clear()
