@@ -23,7 +23,7 @@ from scipy.special import expit
 
 from benchmarks.common import DATA, TEACHER, need_data, student
 from leafiqa.calibration.cross_validation import RIDGES, Choice, Labels, choose, held_out_errors
-from leafiqa.calibration.features import Seen, see
+from leafiqa.calibration.features import Extracted, extract
 from leafiqa.calibration.fit import Array
 from leafiqa.calibration.selection import DISAGREEMENT_LEAST, choose_rows, rank_disagreement
 from leafiqa.distillation.start import load_imagenet
@@ -52,17 +52,17 @@ def undistilled(metric: Metric, initial: Path) -> Metric:
     return plain
 
 
-def features(metric: Metric, dataset: str, rows: list[dict[str, str]], cache: Path) -> Seen:
+def features(metric: Metric, dataset: str, rows: list[dict[str, str]], cache: Path) -> Extracted:
     """Extract features of a set's images, or read them back."""
     if cache.exists():
         stored = np.load(cache)
-        return Seen(stored["features"], stored["logits"], stored["index"], [])
-    seen = see(metric, [DATA / dataset / row["image"] for row in rows])
-    if seen.errors:
-        raise RuntimeError(f"{dataset}: {seen.errors[:3]}")
+        return Extracted(stored["features"], stored["logits"], stored["index"], [])
+    extracted = extract(metric, [DATA / dataset / row["image"] for row in rows])
+    if extracted.errors:
+        raise RuntimeError(f"{dataset}: {extracted.errors[:3]}")
     cache.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(cache, features=seen.features.astype(np.float32), logits=seen.logits, index=seen.index)
-    return seen
+    np.savez(cache, features=extracted.features.astype(np.float32), logits=extracted.logits, index=extracted.index)
+    return extracted
 
 
 def draw(groups: np.ndarray, train: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -92,24 +92,26 @@ class Set:
         self.train = np.array([row["split"] == "train" for row in rows])
         self.groups = np.array([row["group"] or row["image"] for row in rows])
         digest = metric.card.short_hash if distilled else "imagenet"
-        self.seen = features(metric, name, rows, cache / f"{name}-{digest}.npz")
+        self.extracted = features(metric, name, rows, cache / f"{name}-{digest}.npz")
         if not distilled:
             # Standardised on all train images, as a student's features are: no label is needed for that.
-            known = self.seen.features[self.train]
-            scaled = (self.seen.features - known.mean(0)) / known.std(0).clip(min=1e-3)
-            self.seen = Seen(scaled, np.zeros(len(rows)), self.seen.index, [])
+            known = self.extracted.features[self.train]
+            scaled = (self.extracted.features - known.mean(0)) / known.std(0).clip(min=1e-3)
+            self.extracted = Extracted(scaled, np.zeros(len(rows)), self.extracted.index, [])
 
     def labels(self, chosen: np.ndarray) -> Labels:
         """Return some rows as labelled images."""
-        seen = self.seen
+        extracted = self.extracted
         ones = np.ones(len(chosen))
-        return Labels(seen.logits[chosen], seen.features[chosen], self.targets[chosen], ones, self.groups[chosen])
+        return Labels(
+            extracted.logits[chosen], extracted.features[chosen], self.targets[chosen], ones, self.groups[chosen]
+        )
 
     def calibrated(self, chosen: np.ndarray) -> tuple[str, float, float, float]:
         """Calibrate on some rows; return the rung, and SRCC, PLCC and RMSE on `val`."""
         labels = self.labels(chosen)
         choice = choose(labels) if self.distilled else _ridge_alone(labels)
-        predicted = choice.fit(labels).predict(self.seen.logits, self.seen.features)
+        predicted = choice.fit(labels).predict(self.extracted.logits, self.extracted.features)
         return choice.rung, *self.on_val(predicted)
 
     def on_val(self, predicted: Array) -> tuple[float, float, float]:
@@ -127,7 +129,7 @@ def _ridge_alone(labels: Labels) -> Choice:
 
 def curve(data: Set, draws: int) -> list[dict]:
     """Return accuracy at each budget."""
-    results = [summary(0, [("none", *data.on_val(expit(data.seen.logits)))])] if data.distilled else []
+    results = [summary(0, [("none", *data.on_val(expit(data.extracted.logits)))])] if data.distilled else []
     for share in BUDGETS:
         chosen = [draw(data.groups, data.train, share, seed) for seed in range(draws if share < 1 else 1)]
         found = [data.calibrated(rows) for rows in chosen if len(rows) >= 10]
@@ -138,7 +140,7 @@ def curve(data: Set, draws: int) -> list[dict]:
 def selection(data: Set, draws: int) -> list[dict]:
     """Return accuracy with chosen and with random images, at equal budgets, of `SELECTION_TIMES` as many draws."""
     rows = np.flatnonzero(data.train)
-    part = Seen(data.seen.features[rows], data.seen.logits[rows], rows, [])
+    part = Extracted(data.extracted.features[rows], data.extracted.logits[rows], rows, [])
     known = teacher_targets(read_evidence([TEACHER / f"{data.name}.jsonl"]))
     teacher = np.array([known[data.images[i]].score if data.images[i] in known else np.nan for i in rows])
     apart = rank_disagreement(teacher, part.logits)

@@ -22,8 +22,8 @@ from benchmarks.budgets import RANGES, draw
 from benchmarks.common import DATA, TEACHER, need_data, student
 from leafiqa.calibration.calibrator import Calibration, label_weights
 from leafiqa.calibration.cross_validation import Choice, Labels
-from leafiqa.calibration.features import see
-from leafiqa.calibration.fine_tuning import look_at, predict
+from leafiqa.calibration.features import extract
+from leafiqa.calibration.fine_tuning import predict, prepare_images
 from leafiqa.calibration.fine_tuning_rung import Material
 from leafiqa.calibration.teacher_labels import gather
 from leafiqa.evaluation.measures import Agreement
@@ -65,18 +65,18 @@ def material(metric: Metric, table: MosTable, dataset: str, share: float, extra:
     rows = drawn(table, share)
     low, high = RANGES[dataset]
     paths = [row.path for row in rows]
-    seen = see(metric, paths)
+    extracted = extract(metric, paths)
     labels = Labels(
-        seen.logits,
-        seen.features,
+        extracted.logits,
+        extracted.features,
         (np.array([row.mos for row in rows]) - low) / (high - low),
         label_weights([row.standard_error for row in rows]),
         np.array([row.group or row.image for row in rows]),
     )
     known = targets(read_evidence([*_evidence(dataset), *extra]))
-    said = {row.path.resolve(): known[f"{dataset}/{row.image}"].score for row in table.rows}
-    judged, _ = gather(metric, said, paths)
-    return Material(metric.student, labels, look_at(metric, paths), judged, ("scale", "head"), seed=0)
+    remarks = {row.path.resolve(): known[f"{dataset}/{row.image}"].score for row in table.rows}
+    judged, _ = gather(metric, remarks, paths)
+    return Material(metric.student, labels, prepare_images(metric, paths), judged, ("scale", "head"), seed=0)
 
 
 def note_labels(path: Path, dataset: str, share: float) -> None:
@@ -149,7 +149,7 @@ def _evidence(dataset: str) -> list[Path]:
 def _on_val(metric: Metric, student: Student, dataset: str) -> Agreement:
     rows = read_mos(DATA / dataset / "mos.csv", split="val").rows
     low, high = RANGES[dataset]
-    scores = low + (high - low) * predict(student, look_at(metric, [row.path for row in rows]))
+    scores = low + (high - low) * predict(student, prepare_images(metric, [row.path for row in rows]))
     return measure(scores, np.array([row.mos for row in rows]), seed=0)
 
 

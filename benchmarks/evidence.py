@@ -58,9 +58,9 @@ def measure(dataset: str) -> dict:
     decisive = np.abs(2 * norm.cdf(gap / (np.sqrt(2) * SIGMA)) - 1)[decided]
     near = np.abs(gap[decided]) <= SIGMA
 
-    said = preferences(evidence)
-    ranked = np.array([mos[p.first] - mos[p.second] for p in said])
-    agrees = (np.sign([p.preference - 0.5 for p in said]) == np.sign(ranked)).astype(float)
+    remarks = preferences(evidence)
+    ranked = np.array([mos[p.first] - mos[p.second] for p in remarks])
+    agrees = (np.sign([p.preference - 0.5 for p in remarks]) == np.sign(ranked)).astype(float)
     # Rankings against the scores given in the same view, in the direction of the ranking.
     within = {(point.view, point.image): point.score for points in evidence.points.values() for point in points}
     both = [p for p in evidence.pairs if (p.view, p.first) in within and (p.view, p.second) in within]
@@ -80,11 +80,11 @@ def measure(dataset: str) -> dict:
         "near_decisions": int(near.sum()),
         "near_decision_accuracy_by_stated_confidence": by_decile(trust[near], right[near]),
         "decision_accuracy_by_confidence_and_decisiveness": by_decile(trust * decisive, right),
-        "ranked_pairs": len(said),
+        "ranked_pairs": len(remarks),
         "ranked_pairs_with_scores": len(steps),
         "ranked_pairs_against_scores": sum(step < 0 for step in steps),
         "ranked_pairs_of_equal_scores": sum(step == 0 for step in steps),
-        "ranked_pair_accuracy_by_reliability": by_decile(np.array([p.reliability for p in said]), agrees),
+        "ranked_pair_accuracy_by_reliability": by_decile(np.array([p.reliability for p in remarks]), agrees),
     }
 
 

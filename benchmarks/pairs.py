@@ -34,25 +34,27 @@ def asked(
 ) -> dict[str, float]:
     """Return the scores found by asking about so many pairs."""
     rng = np.random.default_rng(seed)
-    said: list[Preference] = []
+    remarks: list[Preference] = []
     known = prior
-    seen: set[frozenset[str]] = set()
+    extracted: set[frozenset[str]] = set()
     for number in range(ROUNDS):
-        count = budget * (number + 1) // ROUNDS - len(said)
+        count = budget * (number + 1) // ROUNDS - len(remarks)
         pairs: list[tuple[str, str]] = []
         if chosen:
             std = 2.0 / (number + 1)
-            pairs = choose_pairs(names, count, known=known, known_std=std, asked=map(tuple, seen), seed=seed + number)
+            pairs = choose_pairs(
+                names, count, known=known, known_std=std, asked=map(tuple, extracted), seed=seed + number
+            )
         while len(pairs) < count and not chosen:
             a, b = (str(name) for name in rng.choice(names, 2, replace=False))
-            if frozenset((a, b)) not in seen:
-                seen.add(frozenset((a, b)))
+            if frozenset((a, b)) not in extracted:
+                extracted.add(frozenset((a, b)))
                 pairs.append((a, b))
-        seen |= {frozenset(pair) for pair in pairs}
+        extracted |= {frozenset(pair) for pair in pairs}
         for a, b in pairs:
             p = answer(a, b)
-            said.append(Preference(a, b, p, abs(2 * p - 1)))
-        known = order(names, said, prior=prior)
+            remarks.append(Preference(a, b, p, abs(2 * p - 1)))
+        known = order(names, remarks, prior=prior)
     return known or {}
 
 

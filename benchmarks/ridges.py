@@ -32,7 +32,7 @@ def measure(data: Set, count: int, draws: int) -> dict[str, tuple[float, float]]
         labels = data.labels(rows)
         named = [*zip(choices, fits(choices.values(), labels)), ("chosen", choose(labels).fit(labels))]
         for name, fit in named:
-            srcc, _, rmse = data.on_val(fit.predict(data.seen.logits, data.seen.features))
+            srcc, _, rmse = data.on_val(fit.predict(data.extracted.logits, data.extracted.features))
             found.setdefault(name, []).append((rmse, srcc))
     return {name: tuple(np.mean(values, axis=0).round(5).tolist()) for name, values in found.items()}
 

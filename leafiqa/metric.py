@@ -144,20 +144,20 @@ class Metric(nn.Module):
             tensor, notes = to_tensor(images)  # type: ignore[arg-type]
             for note in notes:
                 _warn(f"{_short(images)}: {note}")
-            resized, valid = self.look(tensor)
+            resized, valid = self.prepare(tensor)
             return self._score_resized(resized, valid)
         parts: list[Tensor] = []
         window: list[tuple[Tensor, Tensor]] = []
-        for looked in self._look_at_each(images):  # type: ignore[arg-type]
-            window.append(looked)
+        for prepared in self._prepare_each(images):  # type: ignore[arg-type]
+            window.append(prepared)
             if len(window) == _WINDOW:
-                parts.append(self.score_looked(window))
+                parts.append(self.score_prepared(window))
                 window = []
         if window:
-            parts.append(self.score_looked(window))
+            parts.append(self.score_prepared(window))
         return torch.cat(parts) if parts else torch.empty(0, device=self.device, dtype=torch.float32)
 
-    def look(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """Move to the device, check values, resize: `(B, 3, h, w)` float32 in [0, 1] and `(B,)` valid."""
         on_host = tensor.device.type == "cpu"
         if tensor.dtype == torch.uint8 or not tensor.shape[0]:
@@ -173,7 +173,7 @@ class Metric(nn.Module):
         with torch.autocast(self.device.type, enabled=False), exact_float32(self.device):
             return self.preprocess.resize(tensor.to(self.device)), valid.to(self.device)
 
-    def _look_at_each(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _prepare_each(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Tensor]]:
         for index, image in enumerate(each(images)):  # type: ignore[arg-type]
             try:
                 tensor, notes = to_tensor(image)
@@ -191,12 +191,12 @@ class Metric(nn.Module):
             for note in notes:
                 _warn(f"image {index}: {_short(image)}: {note}")
             try:
-                looked = self.look(tensor)
+                prepared = self.prepare(tensor)
             except InputError as error:
                 raise InputError(f"image {index}: {error}") from error
-            yield looked
+            yield prepared
 
-    def score_looked(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def score_prepared(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Score resized single images, those of one size together, and return them in order."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, (resized, _) in enumerate(window):

@@ -38,7 +38,7 @@ DISTILLING = [
     "leafiqa.distillation.run:write_whole:1:before",
 ]
 CALIBRATING = [
-    "leafiqa.calibration.calibrator:see:1:after",
+    "leafiqa.calibration.calibrator:extract:1:after",
     "leafiqa.calibration.calibrator:choose:1:before",
     "leafiqa.model.checkpoint:write_whole:1:before",
     "os:replace:1:before",  # the weights are written, but not in their place yet

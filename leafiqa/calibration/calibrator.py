@@ -15,8 +15,8 @@ from scipy.stats import spearmanr
 
 import leafiqa
 from leafiqa.calibration.cross_validation import HEAD_LEAST, Choice, Labels, choose, expected, held_out_agreement
-from leafiqa.calibration.features import see
-from leafiqa.calibration.fine_tuning import FULL_LEAST, look_at
+from leafiqa.calibration.features import extract
+from leafiqa.calibration.fine_tuning import FULL_LEAST, prepare_images
 from leafiqa.calibration.fine_tuning_rung import Material, try_full
 from leafiqa.calibration.fit import Array
 from leafiqa.calibration.merging import with_fit
@@ -240,8 +240,8 @@ def label_weights(errors: Sequence[float | None]) -> Array:
         return np.ones(len(errors))
     typical = float(np.median(known))
     variance = np.array([typical if error is None else error for error in errors]) ** 2
-    weights = 1 / (variance + np.median(variance))
-    return weights / weights.mean()
+    weights: Array = 1 / (variance + np.median(variance))
+    return np.asarray(weights / weights.mean())
 
 
 def check_rungs(rungs: Sequence[str]) -> tuple[str, ...]:
@@ -297,11 +297,11 @@ def calibrate_metric(
     rows = table.rows
     if scale is not None and rows:  # before all images are looked at
         pick_range(np.array([row.mos for row in rows]), scale, [row.image for row in rows])
-    seen = see(metric, [row.path for row in rows], advance)
-    problems = table.problems + [f"{rows[i].image}: {why}: left out" for i, why in seen.errors]
-    kept = [rows[i] for i in seen.index]
+    extracted = extract(metric, [row.path for row in rows], advance)
+    problems = table.problems + [f"{rows[i].image}: {why}: left out" for i, why in extracted.errors]
+    kept = [rows[i] for i in extracted.index]
     mos = np.array([row.mos for row in kept])
-    check_labels(mos, seen.logits, problems)
+    check_labels(mos, extracted.logits, problems)
     if rungs == ("head",) and len(kept) < HEAD_LEAST:
         raise CalibrationError(f"the rung head needs at least {HEAD_LEAST} labelled images, got {len(kept)}")
     low, high = pick_range(mos, scale or table.scale, [row.image for row in kept])
@@ -315,7 +315,7 @@ def calibrate_metric(
             f"the labels are of {count} group(s), and images of one group stay on one side of each split: label images "
             f"of at least {_LEAST_GROUPS} groups, or leave the column group out"
         )
-    labels = Labels(seen.logits, seen.features, targets, weights, groups)
+    labels = Labels(extracted.logits, extracted.features, targets, weights, groups)
     predicted = expected(labels, rungs, seed)
     choice = choose(labels, rungs, seed)
     student, by = with_fit(metric.student, choice.fit(labels)), "nested group-aware cross-validation on the labels"
@@ -333,7 +333,7 @@ def calibrate_metric(
             )
         else:
             material = Material(
-                metric.student, labels, look_at(metric, [row.path for row in kept]), judged, rungs, seed, runs
+                metric.student, labels, prepare_images(metric, [row.path for row in kept]), judged, rungs, seed, runs
             )
             tuned, tuned_predicted = try_full(material, tuning)
             by = "group-aware cross-validation on the labels, which also decided whether to fine-tune"
@@ -352,7 +352,7 @@ def calibrate_metric(
         choice=choice,
         labels=len(kept),
         before=agreement(
-            own_low + (own_high - own_low) * expit(seen.logits),
+            own_low + (own_high - own_low) * expit(extracted.logits),
             mos,
             seed=seed,
             groups=groups.tolist(),

@@ -74,13 +74,13 @@ class Choice:
 def fits(choices: Iterable[Choice], labels: Labels) -> Iterator[Fit]:
     """Yield the fit of each choice to the same labels; what they have in common is computed once."""
     scale = fit_scale(labels.logits, labels.targets, labels.weights)
-    seen: Span | None = None
+    spanned: Span | None = None
     for choice in choices:
         if choice.ridge is None:
             yield scale
         else:
-            seen = span(labels.features) if seen is None else seen
-            yield fit_head(labels.logits, seen, labels.targets, labels.weights, choice.ridge, scale)
+            spanned = span(labels.features) if spanned is None else spanned
+            yield fit_head(labels.logits, spanned, labels.targets, labels.weights, choice.ridge, scale)
 
 
 def held_out(choices: list[Choice], labels: Labels, fold: NDArray[np.intp]) -> dict[Choice, Array]:

@@ -20,7 +20,7 @@ _BATCH = 16
 
 
 @dataclass(frozen=True)
-class Seen:
+class Extracted:
     """A frozen student's view of some images.
 
     Attributes:
@@ -37,16 +37,16 @@ class Seen:
 
 
 @torch.no_grad()
-def look_or_why(metric: Metric, path: Path) -> Tensor | str:
+def prepare_or_why(metric: Metric, path: Path) -> Tensor | str:
     """Return an image as the student looks at it, `(1, 3, h, w)` in [0, 1], or why it cannot be read."""
     try:
-        return metric.look(to_tensor(path)[0])[0]
+        return metric.prepare(to_tensor(path)[0])[0]
     except ImageError as error:
         return str(error)
 
 
 @torch.no_grad()
-def see(metric: Metric, paths: Sequence[Path], advance: Callable[[], None] = lambda: None) -> Seen:
+def extract(metric: Metric, paths: Sequence[Path], advance: Callable[[], None] = lambda: None) -> Extracted:
     """Extract features and logits.
 
     Args:
@@ -65,7 +65,7 @@ def see(metric: Metric, paths: Sequence[Path], advance: Callable[[], None] = lam
             features[i], logits[i] = row, logit
         members.clear()
 
-    for number, image in enumerate(load_ahead(lambda path: look_or_why(metric, path), paths)):
+    for number, image in enumerate(load_ahead(lambda path: prepare_or_why(metric, path), paths)):
         if isinstance(image, str):
             errors.append((number, image))
         else:
@@ -79,7 +79,7 @@ def see(metric: Metric, paths: Sequence[Path], advance: Callable[[], None] = lam
             flush(group)
     order = sorted(features)
     width = metric.student.feature_mean.shape[0]
-    return Seen(
+    return Extracted(
         features=np.stack([features[i].numpy() for i in order]).astype(np.float64) if order else np.empty((0, width)),
         logits=np.array([float(logits[i]) for i in order]),
         index=np.array(order, dtype=np.intp),

@@ -59,7 +59,7 @@ LABELS_PACE = Pace(epochs=6, lr=1e-4, head_lr=5e-4)
 JUDGED_PACE = Pace(epochs=4, lr=2e-4, head_lr=1e-3)
 
 
-def look_at(metric: Metric, paths: Sequence[Path]) -> list[Tensor]:
+def prepare_images(metric: Metric, paths: Sequence[Path]) -> list[Tensor]:
     """Return each image as the student looks at it, `(3, h, w)` uint8 on the CPU.
 
     Raises:
@@ -68,7 +68,7 @@ def look_at(metric: Metric, paths: Sequence[Path]) -> list[Tensor]:
 
     def look(path: Path) -> Tensor:
         with torch.no_grad():
-            image, _ = metric.look(to_tensor(path)[0])
+            image, _ = metric.prepare(to_tensor(path)[0])
         return (image[0] * 255).round().to(torch.uint8).cpu()
 
     return list(load_ahead(look, paths))
@@ -141,7 +141,7 @@ def _loss(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predict(student: Student, images: Sequence[Tensor]) -> Array:
-    """Return a student's scores in [0, 1], `(n,)`, of images as `look_at` returns them."""
+    """Return a student's scores in [0, 1], `(n,)`, of images as `prepare_images` returns them."""
     device = student.feature_mean.device
     return (
         in_batches(lambda pixels: student(as_floats(pixels, device)), images, _BATCH).sigmoid().cpu().double().numpy()

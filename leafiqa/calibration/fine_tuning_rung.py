@@ -13,7 +13,7 @@ from leafiqa.calibration.cross_validation import HeldOut, Labels, choose, clearl
 from leafiqa.calibration.fine_tuning import JUDGED_PACE, LABELS_PACE, fine_tune, predict
 from leafiqa.calibration.fit import Fit, fit_scale
 from leafiqa.calibration.merging import with_fit
-from leafiqa.calibration.teacher_labels import Judged, lend
+from leafiqa.calibration.teacher_labels import Judged, estimate_labels
 from leafiqa.labels.splits import deal_folds
 from leafiqa.model.student import Student
 from leafiqa.training.averaging import average_states
@@ -30,7 +30,7 @@ class Material:
     Attributes:
         student: where it begins.
         labels: the labelled images.
-        images: the same as `look_at` returns them.
+        images: the same as `prepare_images` returns them.
         judged: images that a teacher judged and nobody rated, None for none.
         rungs: what may be fitted before.
         seed: seeds all of it.
@@ -66,9 +66,12 @@ class Material:
         fit = choose(labels, self.rungs, self.seed).fit(labels)
         images, targets, weights, pace = self.images, labels.targets, labels.weights, LABELS_PACE
         if self.judged is not None:
-            lent, weight = lend(labels, self.judged, self.rungs, self.seed)
+            estimated, weight = estimate_labels(labels, self.judged, self.rungs, self.seed)
             images, pace = images + self.judged.images, JUDGED_PACE
-            targets, weights = np.concatenate([targets, lent]), np.concatenate([weights, np.full(len(lent), weight)])
+            targets, weights = (
+                np.concatenate([targets, estimated]),
+                np.concatenate([weights, np.full(len(estimated), weight)]),
+            )
         start = with_fit(self.student, fit)
         tuned = [fine_tune(start, images, targets, weights, self.seed + run, advance, pace) for run in range(self.runs)]
         state = average_states([student.state_dict() for student in tuned])

@@ -94,20 +94,20 @@ def span(features: Array) -> Span:
     return Span(vectors * singular if wide else features @ vectors, back)
 
 
-def fit_head(logits: Array, seen: Span, targets: Array, weights: Array, ridge: float, start: Fit) -> Fit:
+def fit_head(logits: Array, spanned: Span, targets: Array, weights: Array, ridge: float, start: Fit) -> Fit:
     """Fit slope, offset and a ridge-regularised residual on the features, beginning at a `scale` fit.
 
     Args:
         logits: `(n,)` the student's logits.
-        seen: the span of the images' standardised features.
+        spanned: the span of the images' standardised features.
         targets: `(n,)` MOS brought to [0, 1].
         weights: `(n,)` with mean one.
         ridge: strength of the pull of the residual towards zero, for each feature, against the sum of the images'
             losses: neither the number of images nor that of features asks for another.
         start: the `scale` fit.
     """
-    rows, n, width = seen.rows, len(targets), seen.rows.shape[1]
-    pull = ridge * seen.back.shape[1]
+    rows, n, width = spanned.rows, len(targets), spanned.rows.shape[1]
+    pull = ridge * spanned.back.shape[1]
 
     def objective(parameters: Array) -> tuple[float, Array]:
         slope, offset, inner = parameters[0], parameters[1], parameters[2:]
@@ -128,4 +128,4 @@ def fit_head(logits: Array, seen: Span, targets: Array, weights: Array, ridge: f
     first = np.concatenate([[start.slope, start.offset], np.zeros(width)])
     bounds = [_SLOPES, (None, None), *[(None, None)] * width]
     found = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
-    return Fit(float(found.x[0]), float(found.x[1]), seen.back.T @ found.x[2:])
+    return Fit(float(found.x[0]), float(found.x[1]), spanned.back.T @ found.x[2:])

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 from scipy.stats import rankdata
 
-from leafiqa.calibration.features import Seen, see
+from leafiqa.calibration.features import Extracted, extract
 from leafiqa.calibration.fit import Array
 from leafiqa.errors import InputError
 from leafiqa.evidence.scores import read_scores
@@ -56,18 +56,18 @@ def rank_disagreement(teacher: Array, logits: Array) -> Array:
     return found
 
 
-def points_of(seen: Seen, disagreement: Array | None = None) -> Array:
+def points_of(extracted: Extracted, disagreement: Array | None = None) -> Array:
     """Return for each image a point whose distances tell how differently two images are seen and scored.
 
     Args:
-        seen: the student's view of the images.
+        extracted: the student's view of the images.
         disagreement: `(n,)` how much more a teacher likes each image than the student does, negative for less; NaN
             where no teacher judged. None leaves it out.
     """
-    centred = seen.features - seen.features.mean(0)
+    centred = extracted.features - extracted.features.mean(0)
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)
     look = left[:, :_COMPONENTS] * singular[:_COMPONENTS]
-    parts = [(look, 1 - _SCORE_SHARE), ((seen.logits - seen.logits.mean())[:, None], _SCORE_SHARE)]
+    parts = [(look, 1 - _SCORE_SHARE), ((extracted.logits - extracted.logits.mean())[:, None], _SCORE_SHARE)]
     if disagreement is not None and np.isfinite(disagreement).any():
         parts = [(part, (1 - _DISAGREEMENT_SHARE) * share) for part, share in parts]
         parts.append((np.nan_to_num(disagreement - np.nanmean(disagreement))[:, None], _DISAGREEMENT_SHARE))
@@ -81,30 +81,30 @@ def _with_variance(part: Array, share: float) -> Array:
 
 
 def choose_rows(
-    seen: Seen, budget: int, *, disagreement: Array | None = None, seed: int = 0
+    extracted: Extracted, budget: int, *, disagreement: Array | None = None, seed: int = 0
 ) -> tuple[NDArray[np.intp], Array]:
     """Choose images to label.
 
     Args:
-        seen: the student's view of the candidates.
+        extracted: the student's view of the candidates.
         budget: how many to choose.
         disagreement: `(n,)` how much more a teacher likes each candidate than the student does, negative for less; NaN
             where no teacher judged. Used from `DISAGREEMENT_LEAST` labels on.
         seed: seeds the clustering.
 
     Returns:
-        `(budget,)` row numbers of `seen`, ascending, and how many candidates each of them stands for: those of its
+        `(budget,)` row numbers of `extracted`, ascending, and how many candidates each of them stands for: those of its
         part of the scale, shared evenly. Two thirds come from the ends, which are two fifths of all, so that what is
         measured on them must be weighted to hold for the rest.
 
     Raises:
         InputError: the budget is no positive number, or larger than the number of candidates.
     """
-    count = len(seen.logits)
+    count = len(extracted.logits)
     if not 1 <= budget <= count:
         raise InputError(f"budget must be from 1 to the number of readable images, {count}, got {budget}")
-    points = points_of(seen, disagreement if budget >= DISAGREEMENT_LEAST else None)
-    by_score = np.argsort(seen.logits, kind="stable")
+    points = points_of(extracted, disagreement if budget >= DISAGREEMENT_LEAST else None)
+    by_score = np.argsort(extracted.logits, kind="stable")
     end = round(_END * count)
     # From each end alike; an odd label, and what an end is too small for, goes to the middle.
     each = min(round(_END_SHARE * budget), budget // 2, end)
@@ -125,7 +125,8 @@ def _spread(points: Array, budget: int, seed: int) -> list[int]:
     different, first = np.unique(points, axis=0, return_index=True)
     if len(different) <= budget:  # nothing to cluster: one of each, then whatever is left
         rest = np.setdiff1d(np.arange(len(points)), first)
-        return np.concatenate([first, rest])[:budget].tolist()
+        covering: list[int] = np.concatenate([first, rest])[:budget].tolist()
+        return covering
     _, label = kmeans2(points, budget, minit="++", rng=np.random.default_rng(seed), missing="warn")
     chosen: list[int] = []
     for cluster in range(budget):
@@ -255,9 +256,9 @@ def select_images(
     Raises:
         InputError: the budget does not fit the number of readable images, or the evidence is of none of them.
     """
-    seen = see(metric, candidates, advance)
-    problems = [f"{candidates[place]}: {why}: left out" for place, why in seen.errors]
-    readable = [candidates[i] for i in seen.index]
+    extracted = extract(metric, candidates, advance)
+    problems = [f"{candidates[place]}: {why}: left out" for place, why in extracted.errors]
+    readable = [candidates[i] for i in extracted.index]
     disagreement = None
     if evidence:
         known: dict[Path, float] = {}
@@ -271,13 +272,13 @@ def select_images(
                 "the evidence is of none of these images; name the folder that its names are relative to "
                 "(evidence_images=, on the command line --evidence-images)"
             )
-        disagreement = rank_disagreement(teacher, seen.logits)
+        disagreement = rank_disagreement(teacher, extracted.logits)
         if budget < DISAGREEMENT_LEAST:
             problems.append(f"evidence is of use from a budget of {DISAGREEMENT_LEAST} on: chosen without it")
-    rows, stands_for = choose_rows(seen, budget, disagreement=disagreement, seed=seed)
+    rows, stands_for = choose_rows(extracted, budget, disagreement=disagreement, seed=seed)
     low, high = metric.score_range
     chosen = [
-        Selected(readable[i], low + (high - low) / (1 + math.exp(-seen.logits[i])), float(share))
+        Selected(readable[i], low + (high - low) / (1 + math.exp(-extracted.logits[i])), float(share))
         for i, share in zip(rows, stands_for)
     ]
-    return Selection(chosen, len(readable), problems, len(seen.errors))
+    return Selection(chosen, len(readable), problems, len(extracted.errors))

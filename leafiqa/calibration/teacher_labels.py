@@ -1,8 +1,8 @@
-"""What a teacher said of images that nobody rated, brought to the human scale, for fine-tuning.
+"""A teacher's judgments of images that nobody rated, brought to the human scale, for fine-tuning.
 
 A few human scores say how the teacher's scale relates to the human one. On images that have both, the human score is
 fitted by the evidence's score, the student's own and a ridge-regularised function of the student's features; that fit
-then lends every judged image a human score. Lent scores are less certain than given ones and weigh less.
+then estimates a human score for every judged image. Estimated scores are less certain than given ones and weigh less.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from scipy.special import expit, logit
 from torch import Tensor
 
 from leafiqa.calibration.cross_validation import Choice, Labels, choose, held_out_errors
-from leafiqa.calibration.features import see
-from leafiqa.calibration.fine_tuning import look_at
+from leafiqa.calibration.features import extract
+from leafiqa.calibration.fine_tuning import prepare_images
 from leafiqa.calibration.fit import Array
 from leafiqa.errors import CalibrationError
 from leafiqa.files import sha256_if_readable
@@ -27,7 +27,7 @@ from leafiqa.metric import Metric
 # Fewer images with both scores than this do not tell how the two scales relate.
 JUDGED_LEAST = 10
 # The same within cross-validation, where some are held out.
-_LEND_LEAST = 5
+_ESTIMATE_LEAST = 5
 # Scores of 0 and 1 have no logit.
 _EDGE = 0.01
 _MOST_SLOPE = 20.0
@@ -35,14 +35,14 @@ _MOST_SLOPE = 20.0
 
 @dataclass(frozen=True)
 class Judged:
-    """Images that a teacher judged and nobody rated, and what it said of the rated ones.
+    """Images that a teacher judged and nobody rated, and its scores of the rated ones.
 
     Attributes:
         of_labelled: `(n,)` evidence's scores in [0, 1] of the labelled images, NaN where it has none.
         scores: `(m,)` evidence's scores of the other images.
         logits: `(m,)` the student's logits of them.
         features: `(m, F)` their standardised features.
-        images: `m` images as `leafiqa.calibration.fine_tuning.look_at` returns them.
+        images: `m` images as `leafiqa.calibration.fine_tuning.prepare_images` returns them.
     """
 
     of_labelled: Array
@@ -88,20 +88,20 @@ def gather(
             advance()
         else:
             others.append(path)
-    seen = see(metric, others, advance)
-    kept = [others[i] for i in seen.index]
+    extracted = extract(metric, others, advance)
+    kept = [others[i] for i in extracted.index]
     judged = Judged(
         of_labelled=np.array([evidence.get(path, np.nan) for path in places]),
         scores=np.array([evidence[path] for path in kept]),
-        logits=seen.logits,
-        features=seen.features,
-        images=look_at(metric, kept),
+        logits=extracted.logits,
+        features=extracted.features,
+        images=prepare_images(metric, kept),
     )
-    return judged, problems + [f"{others[i].name}: {why}: left out" for i, why in seen.errors]
+    return judged, problems + [f"{others[i].name}: {why}: left out" for i, why in extracted.errors]
 
 
-def lend(labels: Labels, judged: Judged, rungs: tuple[str, ...], seed: int) -> tuple[Array, float]:
-    """Lend human scores to the judged images.
+def estimate_labels(labels: Labels, judged: Judged, rungs: tuple[str, ...], seed: int) -> tuple[Array, float]:
+    """Estimate human scores of the judged images.
 
     Args:
         labels: the labelled images, some of them with evidence.
@@ -117,24 +117,24 @@ def lend(labels: Labels, judged: Judged, rungs: tuple[str, ...], seed: int) -> t
         CalibrationError: hardly any of the labelled images has evidence.
     """
     both = np.isfinite(judged.of_labelled)
-    if both.sum() < _LEND_LEAST:
+    if both.sum() < _ESTIMATE_LEAST:
         raise CalibrationError(
             f"the labels that also have evidence are of few groups: without some of these, {both.sum()} are left, and "
-            f"{_LEND_LEAST} are needed to tell how the teacher's scale relates to people's. Label images of more "
+            f"{_ESTIMATE_LEAST} are needed to tell how the teacher's scale relates to people's. Label images of more "
             "groups that the teacher judged, or leave the column group out"
         )
     part = labels.part(both)
     if len(np.unique(part.groups)) < 2:  # nothing to hold out but single images
         part = replace(part, groups=np.arange(len(part)).astype(str))
-    said = _logit(judged.of_labelled[both])
-    mix = _mix(np.stack([said, part.logits], axis=1), part.targets, part.weights)
-    mixed = replace(part, logits=mix[0] * said + mix[1] * part.logits)
+    teacher = _logit(judged.of_labelled[both])
+    mix = _mix(np.stack([teacher, part.logits], axis=1), part.targets, part.weights)
+    mixed = replace(part, logits=mix[0] * teacher + mix[1] * part.logits)
     choice = choose(mixed, rungs, seed)
     off = float(held_out_errors([choice], mixed, seed)[choice].mean())
     own = Choice("scale")
     unexplained = float(held_out_errors([own], part, seed)[own].mean())
-    lent = choice.fit(mixed).predict(mix[0] * _logit(judged.scores) + mix[1] * judged.logits, judged.features)
-    return lent, unexplained / (unexplained + off)
+    estimated = choice.fit(mixed).predict(mix[0] * _logit(judged.scores) + mix[1] * judged.logits, judged.features)
+    return estimated, unexplained / (unexplained + off)
 
 
 def _logit(scores: Array) -> Array:

@@ -29,7 +29,7 @@ CARD_WORDS: dict[str, type] = {
     "limitations": list,
 }
 # Peak learning rates of backbone and head: from a backbone alone, and from a student, which forgets what else it knew
-# the faster it learns (docs/recipe.md, "From a student").
+# the faster it learns (docs/experiments.md, "From a student").
 _RATES = (1.5e-4, 1e-3)
 _STUDENT_RATES = (5e-5, 3e-4)
 # Fields that do not decide what a run ends with.

@@ -194,8 +194,8 @@ def load(
     sources: list[int] = []
     compared: list[tuple[int, int, float, float]] = []
     jobs: list[tuple[Path, str, int]] = []
-    heard = [read_source(config, source, left_out) for source in config.sources]
-    total = sum(len(of.evidence.images) for of in heard)
+    of_sources = [read_source(config, source, left_out) for source in config.sources]
+    total = sum(len(of.evidence.images) for of in of_sources)
 
     def read(path: Path) -> Tensor | str:
         try:
@@ -204,7 +204,7 @@ def load(
             return str(error)
 
     done = 0
-    for number, (source, of) in enumerate(zip(config.sources, heard)):
+    for number, (source, of) in enumerate(zip(config.sources, of_sources)):
         evidence = of.evidence
         data.unreadable += of.remarks
         data.skipped += [f"{where}: {why}" for where, why in evidence.skipped]

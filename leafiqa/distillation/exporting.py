@@ -65,9 +65,9 @@ def export(config: Config, state: Path, folder: Path, *, overwrite: bool = False
     student = Student(**arguments)
     student.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
     mean, std = arguments.pop("mean"), arguments.pop("std")
-    heard = [read_source(config, source).evidence for source in config.sources]
+    of_sources = [read_source(config, source).evidence for source in config.sources]
     training: dict[str, Any] = {
-        "data": _data(config, heard),
+        "data": _data(config, of_sources),
         **config.card.get("training", {}),
         "recipe": "LEAF-style joint point-wise and pair-wise distillation, weighted by the evidence's reliability",
         **{name: getattr(config, name) for name in _RECORDED},
@@ -80,14 +80,14 @@ def export(config: Config, state: Path, folder: Path, *, overwrite: bool = False
         begun = {"student": f"{before.name} {before.short_hash}", "teacher": before.teacher}
         training["initial_training"] = {**begun, **before.training}
         training.setdefault("label_budget", before.training.get("label_budget", "unknown"))
-    if raters := {rater for evidence in heard for rater in evidence.raters}:
+    if raters := {rater for evidence in of_sources for rater in evidence.raters}:
         rated = f"ratings by {len(raters)} people are among the evidence"
         training["label_budget"] = "; ".join(filter(None, [training.get("label_budget"), rated]))
     training.setdefault("label_budget", "0 human scores")
     training["initial"] = config.card.get("training", {}).get("initial", Path(config.initial).name)
     fields = {
         "description": "Student distilled from a teacher's evidence",
-        "teacher": _teachers(heard),
+        "teacher": _teachers(of_sources),
         **config.card,
         "name": student_name(config),
         "training": training,
@@ -102,18 +102,18 @@ def export(config: Config, state: Path, folder: Path, *, overwrite: bool = False
     return save_student(student, folder, fields, overwrite=overwrite)
 
 
-def _data(config: Config, heard: list[Evidence]) -> str:
+def _data(config: Config, of_sources: list[Evidence]) -> str:
     """Say what was judged how often, by names of files, not by their places: a card travels."""
     return "; ".join(
         f"{source.name}: {len(evidence.points)} images with scores, {len(evidence.pairs)} comparisons, of "
         + cite(source.evidence)
-        for source, evidence in zip(config.sources, heard)
+        for source, evidence in zip(config.sources, of_sources)
     )
 
 
-def _teachers(heard: list[Evidence]) -> dict[str, Any]:
+def _teachers(of_sources: list[Evidence]) -> dict[str, Any]:
     """Return the teachers that the evidence names, with the number of lines of each."""
-    named = sum((evidence.teachers for evidence in heard), Counter[str]())
+    named = sum((evidence.teachers for evidence in of_sources), Counter[str]())
     return {"judged_by": dict(named.most_common())} if named else {}
 
 

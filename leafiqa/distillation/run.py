@@ -158,14 +158,14 @@ def _agreements(
     found = {}
     measuring = Heartbeat(log)
     for name, teacher in held_out.items():
-        scores, said = [], []
+        scores, teachers = [], []
         for number, (row, score) in enumerate(zip(score_files(metric, map(str, teacher)), teacher.values()), 1):
             measuring(f"measuring on held-out images: {number} of {len(teacher)}")
             if row.score is not None:
                 scores.append(row.score)
-                said.append(score)
+                teachers.append(score)
         if len(scores) >= 3:
-            found[name] = agreement(np.array(scores), np.array(said))
+            found[name] = agreement(np.array(scores), np.array(teachers))
     return found
 
 

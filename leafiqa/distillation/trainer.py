@@ -48,7 +48,7 @@ class Trainer:
         start = begin(config, weights=state is None)
         self.student = start.student.requires_grad_(True)
         self.generator = torch.Generator().manual_seed(config.seed)
-        # A gate that was learned already stays with what it knows; these sources may be others.
+        # A gate that was trained before is left to the kinds that it was trained for; these sources may be others.
         self.teach_gate = gate_is_new(config) and len(config.sources) == config.experts
         self.point_weights = torch.tensor([float(source.point_weight) for source in config.sources])
         self.scales = None if state is None else state.get("scales")

@@ -33,7 +33,7 @@ from leafiqa.tables import safe_cell
 
 # Below this many images a part's correlation says next to nothing.
 _PART_LEAST = 10
-# Below this many parts nothing is said of the order of their means.
+# Below this many parts their means are not correlated.
 _SYSTEMS_LEAST = 3
 
 
@@ -70,7 +70,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the single scores, ready for JSON; undefined numbers are None."""
-        return _without_nan(
+        found: dict[str, Any] = _without_nan(
             {
                 "n": len(self.images),
                 "interval": f"95 % percentile bootstrap over {self.over}",
@@ -83,6 +83,7 @@ class Comparison:
                 "problems": self.problems,
             }
         )
+        return found
 
     def measures(self) -> list[dict[str, Any]]:
         """Return a flat row for each metric, and each part and metric, with all that `Agreement` holds."""

@@ -60,10 +60,10 @@ def evaluate_table(
         by=None if by is None else (lambda row: row.group if by == "group" else row.part),
     )
     result.weights = {label: scorer.weights for label, scorer in named.items() if scorer.weights}
-    said = [f"{printable(image)}: {printable(why)}" for of in named.values() for image, why in of.reasons.items()]
-    said += [scorer.remark for scorer in named.values() if scorer.remark]
-    said += _known_already(table, named)
-    result.problems = said + result.problems
+    remarks = [f"{printable(image)}: {printable(why)}" for of in named.values() for image, why in of.reasons.items()]
+    remarks += [scorer.remark for scorer in named.values() if scorer.remark]
+    remarks += _known_already(table, named)
+    result.problems = remarks + result.problems
     return result
 
 
@@ -72,10 +72,10 @@ def _known_already(table: MosTable, named: dict[str, Scorer]) -> list[str]:
     if not any(scorer.labelled for scorer in named.values()):
         return []
     digests = [(sha256_if_readable(row.path) or "")[:12] for row in table.rows]
-    said = []
+    remarks = []
     for label, scorer in named.items():
         if count := sum(digest in scorer.labelled for digest in digests):
-            said.append(
+            remarks.append(
                 f"{label} was calibrated on {count} of these {len(digests)} images: its figures here flatter it"
             )
-    return said
+    return remarks

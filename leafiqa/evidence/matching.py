@@ -65,14 +65,14 @@ def match_to_folder(evidence: Evidence, folder: StrPath) -> Matched:
             first, second = (moved.get(name, name) for name in (pair.first, pair.second))
             if first != second:  # two names of one picture tell nothing
                 kept.pairs.append(replace(pair, first=first, second=second))
-    said = [
+    remarks = [
         f"{name}: is not the file that was judged, its sha256 differs: {count} judgment(s) left out"
         for name, count in sorted(stale.items())
     ]
     if moved:
         name, place = min(moved.items())
-        said.append(f"{len(moved)} judged file(s) were moved and found by their content, such as {name} -> {place}")
-    return Matched(kept, said, moved)
+        remarks.append(f"{len(moved)} judged file(s) were moved and found by their content, such as {name} -> {place}")
+    return Matched(kept, remarks, moved)
 
 
 def _recorded(evidence: Evidence) -> dict[str, set[str]]:

@@ -8,7 +8,7 @@ Ratings by people differ without anybody being unsure, and their mean is the bet
 reliability is `1 / (1 + (e / 0.15)^2)` with `e` its standard error, from the ratings' standard deviation (that of the
 image, drawn towards that of all images as four ratings would) over the square root of their number.
 
-Pairs. What was said of the same two images, in either order, becomes one preference `p`, the mean over the two orders,
+Pairs. All judgments of the same two images, in either order, become one preference `p`, the mean over the two orders,
 so that a liking for the first place cancels out. Its reliability is the product of
 
 * decisiveness, `|2 p - 1|`;
@@ -99,7 +99,7 @@ def _of_ratings(points: Sequence[Point], raters_apart: float) -> Target:
     by_rater: dict[str | None, list[float]] = defaultdict(list)
     for point in points:
         by_rater[point.rater].append(point.score)
-    scores = [sum(said) / len(said) for said in by_rater.values()]
+    scores = [sum(ratings) / len(ratings) for ratings in by_rater.values()]
     count, mean = len(scores), sum(scores) / len(scores)
     squares = sum((score - mean) ** 2 for score in scores)
     variance = (_PRIOR_RATINGS * raters_apart**2 + squares) / (_PRIOR_RATINGS + count - 1)
@@ -144,7 +144,7 @@ def view_agreement(evidence: Evidence) -> dict[str, float]:
     """Return for each view with rankings and scores `(1 + tau) / 2` between them, ties counting as agreement.
 
     A view's ranking is compared with the scores given in that same view, which share its context; where an image has
-    none there, with its score by all that was said of it.
+    none there, with its score by all judgments of it.
     """
     known = targets(evidence)
     within: dict[tuple[str | None, str], list[Point]] = defaultdict(list)
@@ -163,24 +163,24 @@ def view_agreement(evidence: Evidence) -> dict[str, float]:
 
 
 def preferences(evidence: Evidence) -> list[Preference]:
-    """Put what was said of the same two images together and say how reliable it is."""
+    """Put all judgments of the same two images together, with their reliability."""
     consistency, usual = order_consistency(evidence.pairs)
     known, views = targets(evidence), view_agreement(evidence)
-    said: dict[tuple[str, str], tuple[list[float], list[float], list[float]]] = defaultdict(lambda: ([], [], []))
+    by_pair: dict[tuple[str, str], tuple[list[float], list[float], list[float]]] = defaultdict(lambda: ([], [], []))
     for pair in evidence.pairs:
         swapped = pair.second < pair.first
         key = (pair.second, pair.first) if swapped else (pair.first, pair.second)
-        straight, turned, trust = said[key]
+        straight, turned, trust = by_pair[key]
         (turned if swapped else straight).append(1 - pair.preference if swapped else pair.preference)
         in_both = consistency.get(key, 1.0 if usual is None else usual)
         trust.append(views.get(pair.view or "", 1.0) if pair.ranked else pair.mass * in_both)
     mean = {
         key: sum(sum(order) / len(order) for order in (straight, turned) if order) / (bool(straight) + bool(turned))
-        for key, (straight, turned, _) in said.items()
+        for key, (straight, turned, _) in by_pair.items()
     }
     acyclic = cycle_freedom(mean)
     result = []
-    for key, (_, _, trust) in said.items():
+    for key, (_, _, trust) in by_pair.items():
         p = mean[key]
         reliability = abs(2 * p - 1) * acyclic[key] * sum(trust) / len(trust)
         if key[0] in known and key[1] in known:

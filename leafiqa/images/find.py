@@ -36,12 +36,14 @@ class Found:
 
     def remarks(self) -> list[str]:
         """Return a sentence for each folder that could not be read and each kind of picture that was passed over."""
-        said = [f"{printable(folder)}: {why}: the pictures in it are missing here" for folder, why in self.unreadable]
-        said += [
+        remarks = [
+            f"{printable(folder)}: {why}: the pictures in it are missing here" for folder, why in self.unreadable
+        ]
+        remarks += [
             f"{count} file(s) ending in {ending} passed over: leafiqa does not read this kind; convert to PNG or TIFF"
             for ending, count in sorted(self.passed_over.items())
         ]
-        return said
+        return remarks
 
 
 def find_images(paths: StrPath | Iterable[StrPath], recursive: bool) -> Found:

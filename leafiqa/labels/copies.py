@@ -25,10 +25,10 @@ def join_copies(groups: NDArray[np.str_], paths: list[Path]) -> tuple[NDArray[np
     for i, path in enumerate(paths):
         if (digest := sha256_if_readable(path)) is not None:  # else whoever scores it says so
             same[digest].append(i)
-    joined, said = groups.copy(), []
+    joined, remarks = groups.copy(), []
     for members in same.values():
         if len(members) > 1:
             joined[np.isin(joined, joined[members])] = joined[members[0]]
             names = ", ".join(paths[i].name for i in members)
-            said.append(f"{names}: the same file: taken as one group")
-    return joined, said
+            remarks.append(f"{names}: the same file: taken as one group")
+    return joined, remarks

@@ -18,7 +18,7 @@ from leafiqa.scoring.rows import HASH_DIGITS, Row
 
 
 @dataclass(frozen=True)
-class _Looked:
+class _Prepared:
     """A file after decoding: what each student will look at, or why there is nothing to look at."""
 
     path: str
@@ -54,13 +54,13 @@ def score_files(
         raise InputError("files are scored by at least one metric that was created without as_loss")
     workers = workers or usual_workers()
 
-    def look(path: str | os.PathLike[str]) -> _Looked:
+    def look(path: str | os.PathLike[str]) -> _Prepared:
         return _look(metrics, os.fspath(path))
 
-    window: list[_Looked] = []
+    window: list[_Prepared] = []
     # Resized images are small: a whole batch is made ready while another one is scored.
-    for looked in load_ahead(look, paths, workers=workers, depth=batch_size + workers):
-        window.append(looked)
+    for prepared in load_ahead(look, paths, workers=workers, depth=batch_size + workers):
+        window.append(prepared)
         if len(window) == batch_size:
             yield from _finish(metrics, window)
             window = []
@@ -68,19 +68,19 @@ def score_files(
 
 
 @torch.no_grad()
-def _look(metrics: Sequence[Metric], path: str) -> _Looked:
+def _look(metrics: Sequence[Metric], path: str) -> _Prepared:
     try:
         tensor, notes = to_tensor(path)
         seen: dict[tuple[object, torch.device], tuple[Tensor, Tensor]] = {}
         for metric in metrics:  # students that look alike share the resized image
             key = (metric.preprocess, metric.device)
             if key not in seen:
-                seen[key] = metric.look(tensor)
+                seen[key] = metric.prepare(tensor)
         images = tuple(seen[metric.preprocess, metric.device] for metric in metrics)
     except Exception as error:  # one file, whatever it does, must not stop the others
-        return _Looked(path, error=_why(error))
+        return _Prepared(path, error=_why(error))
     digest = sha256_if_readable(path) or ""
-    return _Looked(path, images, note="; ".join(notes), sha256=digest[:HASH_DIGITS])
+    return _Prepared(path, images, note="; ".join(notes), sha256=digest[:HASH_DIGITS])
 
 
 def _why(error: Exception) -> str:
@@ -90,7 +90,7 @@ def _why(error: Exception) -> str:
     return text if isinstance(error, LeafiqaError) else f"{type(error).__name__}: {text.splitlines()[0]}"
 
 
-def _finish(metrics: Sequence[Metric], window: list[_Looked]) -> Iterator[Row]:
+def _finish(metrics: Sequence[Metric], window: list[_Prepared]) -> Iterator[Row]:
     """Yield the rows of a window, those of one image after those of the one before."""
     columns = [_scores(metric, window, number) for number, metric in enumerate(metrics)]
     for place, item in enumerate(window):
@@ -107,20 +107,20 @@ def _finish(metrics: Sequence[Metric], window: list[_Looked]) -> Iterator[Row]:
 
 
 @torch.no_grad()
-def _scores(metric: Metric, window: list[_Looked], number: int) -> list[float | Exception | None]:
+def _scores(metric: Metric, window: list[_Prepared], number: int) -> list[float | Exception | None]:
     """Return one metric's outcome for each file of a window, None where there is nothing to look at."""
-    looked = [item.images[number] for item in window if item.images]
+    prepared = [item.images[number] for item in window if item.images]
     try:
         # One transfer for the whole window.
-        found: Iterator[float | Exception] = iter(metric.score_looked(looked).tolist() if looked else [])
+        found: Iterator[float | Exception] = iter(metric.score_prepared(prepared).tolist() if prepared else [])
     except Exception:
         # Too large together, perhaps: each by itself, and the error to the one that it belongs to.
-        found = iter([_alone(metric, image) for image in looked])
+        found = iter([_alone(metric, image) for image in prepared])
     return [next(found) if item.images else None for item in window]
 
 
 def _alone(metric: Metric, image: tuple[Tensor, Tensor]) -> float | Exception:
     try:
-        return metric.score_looked([image]).item()
+        return metric.score_prepared([image]).item()
     except Exception as error:
         return error

@@ -336,27 +336,27 @@ def _remarks(journal: Journal) -> list[str]:
     """Say what the evidence is like: histogram, position bias, agreement, reliability."""
     evidence: Evidence = journal.evidence()
     summary = summarise(evidence)
-    said = []
+    remarks = []
     scores = [target.score for target in targets(evidence).values()]
     if scores:
         counts = [0] * len(LEVELS)
         for score in scores:
             counts[min(int(score * len(LEVELS)), len(LEVELS) - 1)] += 1
-        said.append("levels       " + ", ".join(f"{name} {n}" for name, n in zip(LEVELS, counts)))
-        said.append(f"reliability  {summary.point_reliability:.2f} of judgments on average")
+        remarks.append("levels       " + ", ".join(f"{name} {n}" for name, n in zip(LEVELS, counts)))
+        remarks.append(f"reliability  {summary.point_reliability:.2f} of judgments on average")
     if summary.repeat_tau is not None:
-        said.append(f"agreement    tau {summary.repeat_tau:.2f} between repeated judgments")
+        remarks.append(f"agreement    tau {summary.repeat_tau:.2f} between repeated judgments")
     if summary.ranking_agreement is not None:
-        said.append(f"rankings     agree with their sheet's scores in {summary.ranking_agreement:.2f} of pairs")
+        remarks.append(f"rankings     agree with their sheet's scores in {summary.ranking_agreement:.2f} of pairs")
     if summary.pairs and summary.first_preferred is not None:
         consistent = "" if summary.order_consistency is None else f", order consistency {summary.order_consistency:.2f}"
-        said.append(
+        remarks.append(
             f"pairs        {summary.pairs}, reliability {summary.pair_reliability:.2f}; the one shown first preferred "
             f"{summary.first_preferred:.2f} of the time{consistent}"
         )
         if abs(summary.first_preferred - 0.5) > _BIAS:
-            said.append(
+            remarks.append(
                 "this teacher prefers a place, not an image: comparisons in both orders cancel that out, at the cost "
                 "of their reliability; ask for judgments instead, or another model"
             )
-    return said
+    return remarks

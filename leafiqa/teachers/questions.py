@@ -99,10 +99,10 @@ def _belief(
     if prior is None and evidence.points:
         found = {name: target.score for name, target in targets(evidence).items()}
         prior = {name: as_belief(score) for name, score in found.items()}
-    said = preferences(evidence)
-    if not said:
+    decided = preferences(evidence)
+    if not decided:
         return prior, 1.5
-    return order(names, said, prior=prior, prior_std=1.5 if prior else 2.0), 1.0
+    return order(names, decided, prior=prior, prior_std=1.5 if prior else 2.0), 1.0
 
 
 def as_belief(score: float) -> float:

@@ -15,7 +15,7 @@ from scipy.special import expit
 import leafiqa
 from leafiqa.calibration.calibrator import calibrate_metric, check_labels, label_weights, pick_range
 from leafiqa.calibration.cross_validation import Choice, Labels, choose, expected, held_out
-from leafiqa.calibration.fine_tuning import fine_tune, look_at, predict
+from leafiqa.calibration.fine_tuning import fine_tune, predict, prepare_images
 from leafiqa.calibration.fit import Fit, fit_head, fit_scale, span
 from leafiqa.calibration.merging import with_fit
 from leafiqa.cli.main import cli
@@ -133,10 +133,10 @@ def test_copies_stay_on_one_side(tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(6)]
     for path, content in zip(paths, (b"a", b"b", b"a", b"c", b"b", b"d")):
         path.write_bytes(content)
-    groups, said = join_copies(np.array(["p", "q", "q", "r", "s", "t"]), paths)
+    groups, remarks = join_copies(np.array(["p", "q", "q", "r", "s", "t"]), paths)
     # 0 and 2 are one file, which joins their groups p and q; 1 and 4 are one, which joins s to them.
     assert groups[0] == groups[1] == groups[2] == groups[4] and len(set(groups)) == 3
-    assert [line.split(":")[0] for line in said] == ["0.png, 2.png", "1.png, 4.png"]
+    assert [line.split(":")[0] for line in remarks] == ["0.png, 2.png", "1.png, 4.png"]
     alone, nothing = join_copies(np.array(["p", "p", "r"]), [paths[0], paths[1], paths[3]])
     assert alone.tolist() == ["p", "p", "r"] and nothing == []
 
@@ -292,7 +292,7 @@ def test_refusal_on_the_command_line(labelled, tmp_path):
 def test_fine_tuning_learns_labels_that_the_features_do_not_hold(labelled, metric):
     """What the labels say is learned, and nothing but the copy changes."""
     paths = [labelled / f"{i}.png" for i in range(16)]
-    images = look_at(metric, paths)
+    images = prepare_images(metric, paths)
     assert images[0].dtype == torch.uint8 and images[0].shape[0] == 3
     small = [image[:, :64, :64] if i % 2 else image[:, :64, :96] for i, image in enumerate(images)]  # two shapes
     targets = np.linspace(0.1, 0.9, 16)  # against the noise
@@ -313,7 +313,7 @@ def test_fine_tuning_learns_labels_that_the_features_do_not_hold(labelled, metri
 def test_full_is_taken_only_if_it_is_clearly_better(labelled, metric, monkeypatch, better, rung):
     module, tune = sys.modules["leafiqa.calibration.calibrator"], sys.modules["leafiqa.calibration.fine_tuning_rung"]
     monkeypatch.setattr(module, "FULL_LEAST", 30)
-    monkeypatch.setattr(module, "look_at", lambda metric, paths: list(paths))
+    monkeypatch.setattr(module, "prepare_images", lambda metric, paths: list(paths))
     monkeypatch.setattr(tune, "fine_tune", lambda student, *rest: student)
     with (labelled / "mos.csv").open() as file:
         mos = {labelled / row["image"]: float(row["mos"]) for row in csv.DictReader(file)}

@@ -18,7 +18,7 @@ from leafiqa.calibration.cross_validation import (
     expected,
     held_out_agreement,
 )
-from leafiqa.calibration.features import Seen
+from leafiqa.calibration.features import Extracted
 from leafiqa.calibration.selection import choose_rows
 from leafiqa.evaluation.measures import agreement, spearman
 from leafiqa.labels.mos_table import Labelled, MosTable, read_mos
@@ -29,30 +29,30 @@ from tests.conftest import invoke, make_picture
 def folder(tmp_path_factory):
     """Forty pictures under falling amounts of noise, with MOS; every fourth belongs to another split."""
     place = tmp_path_factory.mktemp("calibration")
-    lines, said = ["image,mos,split"], []
+    lines, remarks = ["image,mos,split"], []
     for i in range(40):
         noise = np.random.default_rng(i).normal(0, 1.5 * i, (64, 64, 3))
         Image.fromarray((make_picture(64, 64, i % 3) + noise).clip(0, 255).astype(np.uint8)).save(place / f"{i}.png")
         lines.append(f"{i}.png,{5 - i / 10},{'val' if i % 4 == 0 else 'train'}")
-        said.append(json.dumps({"kind": "point", "image": f"{i}.png", "score": 80 - 1.5 * i, "scale": [0, 100]}))
+        remarks.append(json.dumps({"kind": "point", "image": f"{i}.png", "score": 80 - 1.5 * i, "scale": [0, 100]}))
     (place / "mos.csv").write_text("\n".join(lines) + "\n")
-    (place / "evidence.jsonl").write_text("\n".join(said) + "\n")
+    (place / "evidence.jsonl").write_text("\n".join(remarks) + "\n")
     return place
 
 
 def test_images_of_other_splits_are_not_learned_from_in_python_either(folder, metric, monkeypatch):
-    seen = []
+    extracted = []
     monkeypatch.setattr(
         "leafiqa.calibration.calibrator.gather",
-        lambda metric, evidence, labelled, advance: seen.append(set(evidence)) or (None, []),
+        lambda metric, evidence, labelled, advance: extracted.append(set(evidence)) or (None, []),
     )
     table = read_mos(folder / "mos.csv", split="train")
     everything = {(folder / f"{i}.png").resolve(): 0.5 for i in range(40)}
     calibrate_metric(metric, table, evidence=everything)
     leafiqa.calibrate(metric, folder / "mos.csv", split="train", evidence=folder / "evidence.jsonl")
-    for images in seen:
+    for images in extracted:
         assert {int(path.stem) for path in images} == {i for i in range(40) if i % 4}
-    assert len(seen) == 2
+    assert len(extracted) == 2
 
 
 def test_the_command_line_makes_what_python_makes(folder, tmp_path, metric):
@@ -181,8 +181,8 @@ def test_selected_labels_promise_what_all_images_show():
         rng = np.random.default_rng(seed)
         logits = rng.normal(0, 1, 400)
         mos = logits + rng.normal(0, 0.75, 400)
-        seen = Seen(rng.normal(0, 1, (400, 8)), logits, np.arange(400), [])
-        rows, stands_for = choose_rows(seen, 50, seed=seed)
+        extracted = Extracted(rng.normal(0, 1, (400, 8)), logits, np.arange(400), [])
+        rows, stands_for = choose_rows(extracted, 50, seed=seed)
         truth.append(spearman(logits, mos))
         naive.append(spearman(logits[rows], mos[rows]))
         found = agreement(logits[rows], mos[rows], draws=200, seed=seed, weights=stands_for)

@@ -8,17 +8,17 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from leafiqa.calibration.features import Seen
+from leafiqa.calibration.features import Extracted
 from leafiqa.calibration.selection import choose_rows
 from leafiqa.cli.main import cli
 from leafiqa.errors import InputError, OutputError
 from tests.conftest import make_picture
 
 
-def seen(features, logits=None):
+def extracted(features, logits=None):
     features = np.asarray(features, dtype=float)
     logits = np.zeros(len(features)) if logits is None else np.asarray(logits, dtype=float)
-    return Seen(features, logits, np.arange(len(features)), [])
+    return Extracted(features, logits, np.arange(len(features)), [])
 
 
 def select(*arguments, **options):
@@ -30,15 +30,15 @@ def test_each_kind_is_chosen_however_rare():
     rng = np.random.default_rng(0)
     kinds = rng.permutation(np.repeat(np.arange(4), [70, 70, 60, 4]))
     features = 10 * np.eye(4)[kinds] @ rng.normal(size=(4, 30)) + rng.normal(size=(204, 30))
-    assert set(kinds[select(seen(features), 12)]) == {0, 1, 2, 3}
+    assert set(kinds[select(extracted(features), 12)]) == {0, 1, 2, 3}
 
 
 def test_two_thirds_are_from_the_ends_of_the_scale():
     logits = np.random.default_rng(1).normal(size=300)
     features = np.random.default_rng(0).normal(size=(300, 20))
-    rank = np.argsort(np.argsort(logits))[select(seen(features, logits), 30)]
+    rank = np.argsort(np.argsort(logits))[select(extracted(features, logits), 30)]
     assert [(rank < 60).sum(), ((rank >= 60) & (rank < 240)).sum(), (rank >= 240).sum()] == [10, 10, 10]
-    stands_for = choose_rows(seen(features, logits), 30)[1]
+    stands_for = choose_rows(extracted(features, logits), 30)[1]
     assert stands_for.sum() == 300 and sorted(set(stands_for)) == [6, 18]
 
 
@@ -47,29 +47,29 @@ def test_enough_labels_are_spread_over_the_disagreement():
     rng = np.random.default_rng(0)
     features, logits, above = rng.normal(size=(400, 5)), rng.normal(size=400), rng.uniform(-1, 1, size=400)
     above[::10] = np.nan  # not judged
-    few = select(seen(features, logits), 99)
-    assert few.tolist() == select(seen(features, logits), 99, disagreement=above).tolist()
-    plain, spread = (select(seen(features, logits), 120, disagreement=given) for given in (None, above))
+    few = select(extracted(features, logits), 99)
+    assert few.tolist() == select(extracted(features, logits), 99, disagreement=above).tolist()
+    plain, spread = (select(extracted(features, logits), 120, disagreement=given) for given in (None, above))
 
     def widest_gap(chosen):
         known = above[chosen]
         return np.diff(np.sort(known[np.isfinite(known)])).max()
 
     assert len(set(spread)) == 120 and widest_gap(spread) < widest_gap(plain)
-    nothing = select(seen(features, logits), 120, disagreement=np.full(400, np.nan))
+    nothing = select(extracted(features, logits), 120, disagreement=np.full(400, np.nan))
     assert nothing.tolist() == plain.tolist()
 
 
 def test_the_same_seed_chooses_the_same():
     features = np.random.default_rng(0).normal(size=(100, 8))
-    assert select(seen(features), 10, seed=3).tolist() == select(seen(features), 10, seed=3).tolist()
+    assert select(extracted(features), 10, seed=3).tolist() == select(extracted(features), 10, seed=3).tolist()
 
 
 @pytest.mark.parametrize("budget", [1, 2, 3, 9, 10])
 def test_identical_images_and_whole_budgets(budget):
-    alike = seen(np.ones((10, 6)))
+    alike = extracted(np.ones((10, 6)))
     assert len(set(select(alike, budget))) == budget
-    two = seen(np.repeat([[0.0, 0, 0], [5, 1, 2]], 5, axis=0))
+    two = extracted(np.repeat([[0.0, 0, 0], [5, 1, 2]], 5, axis=0))
     chosen = select(two, budget)
     assert len(set(chosen)) == budget and (budget == 1 or {c // 5 for c in chosen} == {0, 1})
 
@@ -77,7 +77,7 @@ def test_identical_images_and_whole_budgets(budget):
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 12])
 def test_few_candidates_and_any_budget(count):
     rng = np.random.default_rng(count)
-    some = seen(rng.normal(size=(count, 6)), rng.normal(size=count))
+    some = extracted(rng.normal(size=(count, 6)), rng.normal(size=count))
     for budget in range(1, count + 1):
         chosen = select(some, budget)
         assert len(set(chosen)) == budget and chosen.tolist() == sorted(chosen)
@@ -86,7 +86,7 @@ def test_few_candidates_and_any_budget(count):
 def test_budget_is_checked():
     for budget in (0, 11):
         with pytest.raises(InputError, match="budget must be from 1 to the number of readable images, 10"):
-            select(seen(np.ones((10, 3))), budget)
+            select(extracted(np.ones((10, 3))), budget)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from leafiqa.calibration.calibrator import calibrate_metric
 from leafiqa.calibration.cross_validation import Labels
 from leafiqa.calibration.fine_tuning import JUDGED_PACE
 from leafiqa.calibration.fine_tuning_rung import Material
-from leafiqa.calibration.teacher_labels import Judged, gather, lend
+from leafiqa.calibration.teacher_labels import Judged, estimate_labels, gather
 from leafiqa.cli.main import cli
 from leafiqa.cli.progress import progress
 from leafiqa.errors import CalibrationError
@@ -34,18 +34,18 @@ def planted(n=30, m=400, teacher_noise=0.2, student_noise=1.0, seed=0):
     """Truths of n labelled and m judged images, as a good teacher on another scale and a poor student see them."""
     rng = np.random.default_rng(seed)
     truth = expit(rng.normal(0, 1, n + m))
-    said = expit(0.5 * logit(truth) + 0.8 + rng.normal(0, teacher_noise, n + m))
+    remarks = expit(0.5 * logit(truth) + 0.8 + rng.normal(0, teacher_noise, n + m))
     logits = logit(truth) + rng.normal(0, student_noise, n + m)
     features = rng.normal(0, 1, (n + m, 8))
     labels = Labels(logits[:n], features[:n], truth[:n], np.ones(n), np.arange(n).astype(str))
-    return labels, Judged(said[:n], said[n:], logits[n:], features[n:], [torch.zeros(3, 8, 8)] * m), truth[n:]
+    return labels, Judged(remarks[:n], remarks[n:], logits[n:], features[n:], [torch.zeros(3, 8, 8)] * m), truth[n:]
 
 
 def test_lent_scores_are_on_the_human_scale_and_nearer_the_truth_than_the_student():
     labels, judged, truth = planted()
-    lent, weight = lend(labels, judged, ("scale", "head"), seed=0)
-    assert np.abs(lent - truth).mean() < 0.08 < 0.12 < np.abs(judged.scores - truth).mean()
-    assert spearman(lent, truth) > spearman(judged.logits, truth) + 0.1
+    estimated, weight = estimate_labels(labels, judged, ("scale", "head"), seed=0)
+    assert np.abs(estimated - truth).mean() < 0.08 < 0.12 < np.abs(judged.scores - truth).mean()
+    assert spearman(estimated, truth) > spearman(judged.logits, truth) + 0.1
     assert 0.5 < weight < 1
 
 
@@ -53,11 +53,13 @@ def test_a_worthless_teacher_is_not_believed_and_weighs_less():
     labels, judged, truth = planted(student_noise=0.3)
     noise = np.random.default_rng(5).uniform(size=len(labels) + len(truth))
     worthless = Judged(noise[:30], noise[30:], judged.logits, judged.features, judged.images)
-    lent, weight = lend(labels, worthless, ("scale",), seed=0)
-    assert spearman(lent, truth) > spearman(judged.logits, truth) - 0.05  # the student's own view remains
+    estimated, weight = estimate_labels(labels, worthless, ("scale",), seed=0)
+    assert spearman(estimated, truth) > spearman(judged.logits, truth) - 0.05  # the student's own view remains
     assert weight == pytest.approx(0.5, abs=0.05)
     # A teacher that runs the wrong way gets no negative factor: it is left out.
-    turned, _ = lend(labels, Judged(1 - judged.of_labelled, 1 - judged.scores, *_rest(judged)), ("scale",), seed=0)
+    turned, _ = estimate_labels(
+        labels, Judged(1 - judged.of_labelled, 1 - judged.scores, *_rest(judged)), ("scale",), seed=0
+    )
     assert spearman(turned, judged.logits) > 0.999
 
 
@@ -107,7 +109,7 @@ def test_labels_with_evidence_in_few_groups_are_refused_with_the_reason():
     only = np.full(30, np.nan)
     only[:3] = judged.of_labelled[:3]
     with pytest.raises(CalibrationError, match=r"of few groups: without some of these, 3 are left, and 5 are needed"):
-        lend(labels, replace(judged, of_labelled=only), ("scale",), seed=0)
+        estimate_labels(labels, replace(judged, of_labelled=only), ("scale",), seed=0)
 
 
 def test_tuning_learns_from_the_lent_scores(folder, metric, monkeypatch):

@@ -403,11 +403,11 @@ def test_doubtful_evidence_is_used_and_counted(small_run):
         "1 of 6 images are copies of others: each counts on its own",
     ]
     rewrite(small_run, [*contradictory(), point(0, 0.2), point(1, 0.9)])
-    said = check_evidence(load(config), config)
-    assert said[0] == (
+    remarks = check_evidence(load(config), config)
+    assert remarks[0] == (
         "6 of 6 compared pairs are undecided, contradicted or not believed (reliability below 0.05): they hardly count"
     )
-    assert check_evidence(load(config), replace(config, reliability_power=0.0)) == said[1:]
+    assert check_evidence(load(config), replace(config, reliability_power=0.0)) == remarks[1:]
     rewrite(small_run, [point(f"no/{i}", i / 10) for i in range(6)])
     with pytest.raises(EvidenceError, match="no usable evidence on its train images; do names in evidence"):
         load(config)

@@ -158,8 +158,8 @@ def test_what_is_no_metric(labelled):
 def test_a_student_judged_by_its_own_labels_is_noticed(labelled, metric):
     mine = leafiqa.calibrate(metric, labelled / "mos.csv", scale=(1, 5))
     table = leafiqa.evaluate(labelled / "mos.csv", [metric, mine], draws=100)
-    said = [problem for problem in table.problems if "flatter" in problem]
-    assert said == ["leaf_lite0.calibrated was calibrated on 30 of these 30 images: its figures here flatter it"]
+    remarks = [problem for problem in table.problems if "flatter" in problem]
+    assert remarks == ["leaf_lite0.calibrated was calibrated on 30 of these 30 images: its figures here flatter it"]
     assert "leaf_lite0.calibrated" not in table.on_another_scale and "leaf_lite0.general" in table.on_another_scale
 
 

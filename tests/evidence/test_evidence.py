@@ -213,14 +213,14 @@ def test_judgments_of_replaced_files_are_left_out_one_by_one(tmp_path):
         {"kind": "ranking", "images": ["a", "b", "c"], "sha256": [now["a"], now["b"], "before"]},
     ]
     matched = match_to_folder(read_evidence([write(tmp_path / "e.jsonl", records)]), tmp_path)
-    left, said = matched.evidence, matched.remarks
+    left, remarks = matched.evidence, matched.remarks
     assert {name: [p.score for p in points] for name, points in left.points.items()} == {
         "a": [0.9],
         "b": [0.5],
         "gone": [0.4],
     }
     assert [(p.first, p.second, p.ranked) for p in left.pairs] == [("a", "b", 0), ("a", "b", 1)]
-    assert [line.split(":")[0] for line in said] == ["a", "c"] and "3 judgment(s)" in said[1]
+    assert [line.split(":")[0] for line in remarks] == ["a", "c"] and "3 judgment(s)" in remarks[1]
 
 
 def test_files_that_were_moved_are_found_by_their_content(tmp_path):
@@ -239,14 +239,14 @@ def test_files_that_were_moved_are_found_by_their_content(tmp_path):
     ]
     file = write(tmp_path / "e.jsonl", records)
     matched = match_to_folder(read_evidence([file]), images)
-    left, said = matched.evidence, matched.remarks
+    left, remarks = matched.evidence, matched.remarks
     assert matched.moved == {"a.jpg": "2024/a.jpg", "old_b.jpg": "b.jpg"}
     assert {name: [p.score for p in points] for name, points in left.points.items()} == {
         "2024/a.jpg": [0.1, 0.2],
         "lost.jpg": [0.5],
     }
     assert [(p.first, p.second) for p in left.pairs] == [("2024/a.jpg", "b.jpg")]
-    assert said == [
+    assert remarks == [
         "a.jpg: is not the file that was judged, its sha256 differs: 1 judgment(s) left out",
         "2 judged file(s) were moved and found by their content, such as a.jpg -> 2024/a.jpg",
     ]
@@ -278,8 +278,8 @@ def test_who_judged(tmp_path):
     assert evidence.teachers == {"m": 2} and evidence.raters == {"r1"}
     # On a card a file that held nothing stands beside those that did: it must not end what is done by then.
     empty = write(tmp_path / "empty.jsonl", [])
-    said = cite([tmp_path / "e.jsonl", empty])
-    assert re.fullmatch(r"e.jsonl \(sha256 \w{12}, 2 by m, 1 by n\), empty.jsonl \(sha256 e3b0c44298fc\)", said)
+    remarks = cite([tmp_path / "e.jsonl", empty])
+    assert re.fullmatch(r"e.jsonl \(sha256 \w{12}, 2 by m, 1 by n\), empty.jsonl \(sha256 e3b0c44298fc\)", remarks)
 
 
 def test_scores_by_file(tmp_path):
@@ -287,9 +287,14 @@ def test_scores_by_file(tmp_path):
     file = write(tmp_path / "e.jsonl", records)
     with file.open("a") as more:
         more.write('{"kind": "bad"}\n{"torn')
-    scores, said = read_scores([file], tmp_path)
+    scores, remarks = read_scores([file], tmp_path)
     assert scores == {(tmp_path / "a").resolve(): 0.1}
-    assert len(said) == 4 and "e.jsonl:4: unknown kind" in said[0] and "cut off" in said[1] and "1 scores" in said[2]
-    assert said[3] == "1 comparisons (rankings counted pair by pair) are left out: only scores count here"
+    assert (
+        len(remarks) == 4
+        and "e.jsonl:4: unknown kind" in remarks[0]
+        and "cut off" in remarks[1]
+        and "1 scores" in remarks[2]
+    )
+    assert remarks[3] == "1 comparisons (rankings counted pair by pair) are left out: only scores count here"
     with pytest.raises(EvidenceError, match="1 comparisons: only point-wise judgments count"):
         read_scores([write(file, records[2:])], tmp_path)

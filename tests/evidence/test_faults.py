@@ -157,8 +157,8 @@ def test_tables_from_elsewhere_in_other_forms(tmp_path):
     assert "confidence '55.0' is no number from 0 to 1: left out" in done.stderr and "confidence 'high'" in done.stderr
     with pytest.raises(leafiqa.OutputError, match=r"exists already; name another file$"):
         leafiqa.import_judgments(tmp_path / "t.csv", tmp_path / "o.jsonl", kind="scores")
-    said = leafiqa.import_judgments(tmp_path / "t.csv", tmp_path / "p.jsonl", kind="scores")
-    assert (tmp_path / "p.jsonl").read_text() == (tmp_path / "o.jsonl").read_text() and len(said) == 2
+    remarks = leafiqa.import_judgments(tmp_path / "t.csv", tmp_path / "p.jsonl", kind="scores")
+    assert (tmp_path / "p.jsonl").read_text() == (tmp_path / "o.jsonl").read_text() and len(remarks) == 2
 
 
 def test_errors_are_public():

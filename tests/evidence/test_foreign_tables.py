@@ -22,13 +22,13 @@ def imported(tmp_path, kind, text, *options, name="table.csv"):
 
 def test_scores(tmp_path):
     text = "image,score,confidence\na.png,2,0.9\nb.png,8,\nc.png,nan,\n,3,\nd.png,11,\n"
-    evidence, said = imported(tmp_path, "scores", text, "--scale", "0", "10")
+    evidence, remarks = imported(tmp_path, "scores", text, "--scale", "0", "10")
     found = targets(evidence)
     assert {n: (round(t.score, 3), t.reliability) for n, t in found.items()} == {
         "a.png": (0.2, 0.9),
         "b.png": (0.8, 1.0),
     }
-    assert "row 3: c.png" in said and "row 4: no image" in said and "11 is outside 0 to 10" in said
+    assert "row 3: c.png" in remarks and "row 4: no image" in remarks and "11 is outside 0 to 10" in remarks
 
 
 def test_scores_where_lower_is_better(tmp_path):
@@ -40,17 +40,17 @@ def test_scores_where_lower_is_better(tmp_path):
 
 def test_votes(tmp_path):
     text = "first,second,winner\na,b,first\nb,a,b\na,c,tie\na,c,2\nd,d,first\na,b,maybe\n"
-    evidence, said = imported(tmp_path, "votes", text)
+    evidence, remarks = imported(tmp_path, "votes", text)
     found = {(p.first, p.second): p.preference for p in preferences(evidence)}
     assert found == {("a", "b"): 0.5, ("a", "c"): 0.25}  # one vote each way, asked in both orders; a tie and a loss
-    assert "row 5" in said and "row 6: winner 'maybe'" in said
+    assert "row 5" in remarks and "row 6: winner 'maybe'" in remarks
 
 
 def test_rankings(tmp_path):
     text = "view,image,rank\n1,a,2\n1,b,1\n1,c,3\n2,a,1\n3,a,1\n3,b,1\n"
-    evidence, said = imported(tmp_path, "rankings", text)
+    evidence, remarks = imported(tmp_path, "rankings", text)
     assert [(p.first, p.second) for p in evidence.pairs] == [("b", "a"), ("b", "c"), ("a", "c")]
-    assert "view 2: holds one image" in said and "view 3: two images share a rank" in said
+    assert "view 2: holds one image" in remarks and "view 3: two images share a rank" in remarks
 
 
 def test_ratings_of_several_people(tmp_path):

@@ -369,9 +369,9 @@ def test_a_planted_order_is_recovered_from_pairs_alone(thousand, tmp_path):
     from PIL import Image
 
     truth = [np.asarray(Image.open(thousand / name))[0, 0, 0] for name in names]
-    said = compared(Planted(None, bias=0.5), thousand, names, tmp_path / "pairs.jsonl", 500)
-    assert len(said) == 500
-    found = order(names, said)
+    remarks = compared(Planted(None, bias=0.5), thousand, names, tmp_path / "pairs.jsonl", 500)
+    assert len(remarks) == 500
+    found = order(names, remarks)
     assert spearmanr([found[name] for name in names], truth).statistic >= 0.98
 
 
@@ -389,8 +389,8 @@ def test_half_asked_pairs_are_completed_first(images, tmp_path):
     journal.write(Task("pair", ("03.png", "07.png")), Answer({"first": 0.2}), ("", ""))
     rounds = pair_rounds(names, journal, 4)
     assert next(iter(rounds)) == [Task("pair", ("07.png", "03.png"))]
-    said = compared(Planted(None), images, names, journal.path, 4)
-    assert len(said) == 4 and len(journal.path.read_text().splitlines()) == 8
+    remarks = compared(Planted(None), images, names, journal.path, 4)
+    assert len(remarks) == 4 and len(journal.path.read_text().splitlines()) == 8
 
 
 def test_chosen_pairs_are_new_connected_and_spread_evenly():
@@ -424,7 +424,7 @@ def test_chosen_pairs_beat_random_ones_at_equal_budget(noise, least):
         rng = np.random.default_rng(seed)
         truth = dict(zip(names, rng.normal(0, 3, len(names))))
         prior = None if noise is None else {n: t + rng.normal(0, 3 * noise) for n, t in truth.items()}
-        said, asked, known = [], [], prior
+        remarks, asked, known = [], [], prior
         for number in range(3):
             if chosen:
                 pairs = choose_pairs(names, 80, known=known, known_std=2.0 / (number + 1), asked=asked, seed=seed)
@@ -433,8 +433,8 @@ def test_chosen_pairs_beat_random_ones_at_equal_budget(noise, least):
             asked += pairs
             for a, b in pairs:
                 p = 1 / (1 + math.exp(-(truth[a] - truth[b]) + rng.normal(0, 0.7)))
-                said.append(Preference(a, b, p, abs(2 * p - 1)))
-            known = order(names, said, prior=prior)
+                remarks.append(Preference(a, b, p, abs(2 * p - 1)))
+            known = order(names, remarks, prior=prior)
         return spearmanr([known[n] for n in names], list(truth.values())).statistic
 
     gain = [accuracy(True, seed) - accuracy(False, seed) for seed in range(8)]

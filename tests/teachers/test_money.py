@@ -75,19 +75,19 @@ def test_a_key_goes_where_the_user_said_and_nowhere_else(server, images, tmp_pat
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
 
     class Listens(ChatServer):
-        heard: list = []  # noqa: RUF012
+        of_sources: list = []  # noqa: RUF012
 
         def serve(self, handler):
-            self.heard.append(handler.headers["Authorization"])
+            self.of_sources.append(handler.headers["Authorization"])
             return super().serve(handler)
 
     one = Listens()
     arguments = ["label", images, "--server", one.address, "--teacher", "seer"]
     assert invoke(*arguments, "-o", tmp_path / "a.jsonl").returncode == 0
-    assert set(one.heard) == {None}
-    one.heard.clear()
+    assert set(one.of_sources) == {None}
+    one.of_sources.clear()
     assert invoke(*arguments, "-o", tmp_path / "b.jsonl", "--key-variable", "OPENAI_API_KEY").returncode == 0
-    assert set(one.heard) == {"Bearer sk-very-secret"}
+    assert set(one.of_sources) == {"Bearer sk-very-secret"}
     one.close()
     unset = invoke(*arguments, "-o", tmp_path / "c.jsonl", "--key-variable", "NOT_SET")
     assert unset.returncode == 2 and "NOT_SET is not set" in unset.stderr
