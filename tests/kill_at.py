@@ -9,14 +9,20 @@ import functools
 import importlib
 import os
 import signal
+import subprocess
 import sys
 import traceback
+from pathlib import Path
 
-import timm  # noqa: F401
-import torch  # noqa: F401
 
-import leafiqa.distillation.training_loop
-from leafiqa.cli.main import cli
+def kill_at(points, *arguments):
+    """Run a command that dies at each point, and once more; it must have died at each. Called by the tests."""
+    done = subprocess.run(
+        [sys.executable, __file__, *points, "--", *map(str, arguments)],
+        capture_output=True, text=True, timeout=900, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == f"died {len(points)}", done.stderr[-2000:]
 
 
 def arm(point):
@@ -43,6 +49,9 @@ def arm(point):
 
 def run(arguments, point=None):
     """Return the exit status of a run, negative where a signal ended it."""
+    import leafiqa.distillation.training_loop
+    from leafiqa.cli.main import cli
+
     child = os.fork()
     if not child:
         code = 1
@@ -60,6 +69,9 @@ def run(arguments, point=None):
 
 
 def main():
+    import timm  # noqa: F401
+    import torch  # noqa: F401
+
     at = sys.argv.index("--")
     points, arguments = sys.argv[1:at], sys.argv[at + 1 :]
     died = 0

@@ -1,8 +1,6 @@
 """Nothing is lost: SIGKILL at every point of a distillation and a calibration at which something is half done."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from leafiqa.distillation.config import read_config
 from leafiqa.distillation.second_opinions import opinions_folder
 from tests.calibration.test_calibration import labelled  # noqa: F401
 from tests.distillation.test_distillation import small_run  # noqa: F401
+from tests.kill_at import kill_at
 
 LOOP, OPINIONS = "leafiqa.distillation.training_loop", "leafiqa.distillation.second_opinions"
 DISTILLING = [
@@ -43,17 +42,6 @@ CALIBRATING = [
     "leafiqa.model.checkpoint:write_whole:1:before",
     "os:replace:1:before",  # the weights are written, but not in their place yet
 ]
-
-
-def kill_at(points, *arguments):
-    """Run a command that dies at each point, and once more; it must have died at each."""
-    script = Path(__file__).with_name("kill_at.py")
-    done = subprocess.run(
-        [sys.executable, str(script), *points, "--", *map(str, arguments)],
-        capture_output=True, text=True, timeout=900, cwd=Path(__file__).parents[1],
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines()[-1] == f"died {len(points)}", done.stderr[-2000:]
 
 
 def test_distillation(small_run):  # noqa: F811

@@ -3,8 +3,6 @@
 import json
 import math
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -30,6 +28,7 @@ from leafiqa.teachers.protocol import Answer
 from leafiqa.teachers.questions import pair_rounds, point_tasks
 from leafiqa.teachers.sheets import compose, deal, read_sheet
 from leafiqa.teachers.words import word_logprobs, word_of
+from tests.kill_at import kill_at
 from tests.teachers.chat_server import LEVELS, ChatServer, picture
 
 
@@ -238,31 +237,17 @@ def test_a_thousand_images_and_a_faulty_server(server, thousand, tmp_path):
 
 
 def test_twenty_kills_duplicate_nothing(server, thousand, tmp_path):
-    one = server(faults=0.1, delay=0.03, kinds=("429", "500", "reset", "half"))
+    """SIGKILL as each run writes its twentieth answer, before or after it is on the disk."""
+    one = server(faults=0.1, delay=0.01, kinds=("429", "500", "reset", "half"))
     out = tmp_path / "evidence.jsonl"
-    command = [sys.executable, "-m", "leafiqa", "label", str(thousand), "--server", one.address, "--teacher", "seer"]
-    command += ["-o", str(out), "--concurrency", "8", "--timeout", "2"]
-    rng, kills = random.Random(0), 0
-    while kills < 20:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        before = one.answered
-        while process.poll() is None and one.answered < before + 20:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.1))
-        process.kill()
-        process.wait()
-        kills += 1
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    records = []
-    for line in out.read_text().splitlines():
-        try:
-            records.append(json.loads(line)["image"])
-        except ValueError:
-            pass  # torn by a kill, and asked again
+    arguments = ["label", thousand, "--server", one.address, "--teacher", "seer", "-o", out]
+    arguments += ["--concurrency", "8", "--timeout", "2"]
+    points = [f"leafiqa.teachers.journal:Journal.write:20:{('before', 'after')[i % 2]}" for i in range(20)]
+    kill_at(points, *arguments)
+    records = [json.loads(line)["image"] for line in out.read_text().splitlines()]
     assert sorted(records) == [f"{i:04}.png" for i in range(1000)]
     # Only what was under way when the process was killed was asked for twice.
-    assert one.answered <= 1000 + 20 * 9
+    assert one.answered <= 1000 + 20 * 10
 
 
 def test_throughput_is_what_the_server_allows(server, thousand, tmp_path):
