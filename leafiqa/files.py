@@ -46,11 +46,16 @@ def write_whole(path: StrPath, content: bytes | str) -> None:
     """Write a file so that a kill at any moment leaves either the old content or the new one.
 
     Args:
-        path: the file; a link to a file stays a link, and a file's mode stays as it is.
+        path: the file; a link to a file stays a link, and a file's mode stays as it is. A device or pipe is written
+            to as it is.
         content: bytes, or text written as UTF-8 (file names that are not UTF-8 keep their bytes).
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     place = Path(os.path.realpath(path))
+    if place.exists() and not place.is_file():  # a device or a pipe
+        with open(path, "wb") as file:
+            file.write(data)
+        return
     handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=place.name, suffix=".tmp")
     try:
         with open(handle, "wb") as file:

@@ -94,21 +94,24 @@ def read_table(path: StrPath) -> Table:
     text = read_text(path, "table")
     if "\0" in text:
         raise InputError(f"cannot read table {path}: it holds NUL characters; save it as CSV, UTF-8")
+    if re.match(r"sep=[,;\t][\r\n]", text):  # a line by which Excel is told the delimiter
+        text = text[5:].lstrip("\r\n")
     delimiter = _delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     try:
         header = next((row for row in reader if any(cell.strip() for cell in row)), [])
         columns = [cell.strip() for cell in header]
-        repeated = [name for name, count in Counter(filter(None, columns)).items() if count > 1]
+        repeated = [name for name, count in Counter(map(str.lower, filter(None, columns))).items() if count > 1]
         if repeated:
             raise InputError(f"table {path}: the column {repeated[0]!r} stands twice; take one out or rename it")
         table = Table(path, [name for name in columns if name], delimiter=delimiter)
         for row in reader:
             if not any(cell.strip() for cell in row):
                 continue
-            if any(cell.strip() for cell in row[len(columns) :]):
+            unnamed = [cell for name, cell in zip(columns, row) if not name]
+            if any(cell.strip() for cell in (*row[len(columns) :], *unnamed)):
                 raise InputError(
-                    f"table {path}, line {reader.line_num}: {len(row)} cells under {len(columns)} columns: "
+                    f"table {path}, line {reader.line_num}: {len(row)} cells under {len(table.columns)} columns: "
                     f"{printable(delimiter.join(row))[:120]}. Put quotes around cells that hold a {delimiter!r}, and "
                     "write decimals with a point"
                 )
@@ -153,7 +156,10 @@ def to_number(value: object, *, decimal_comma: bool = False) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):
-        return float(value) if math.isfinite(value) else None
+        try:
+            return float(value) if math.isfinite(value) else None
+        except OverflowError:  # an integer beyond what a float can hold
+            return None
     text = str(value).strip() if value is not None else ""
     if _DECIMAL_COMMA.fullmatch(text) and (decimal_comma or not _THOUSANDS.fullmatch(text)):
         text = text.replace(",", ".")

@@ -10,6 +10,8 @@ from PIL import Image
 
 import leafiqa
 from leafiqa.files import check_output, locked, printable, sha256_if_readable, write_whole
+from leafiqa.scoring.rows import Row
+from leafiqa.scoring.scores import Scores, is_scores
 from tests.conftest import make_picture
 
 
@@ -87,3 +89,23 @@ def test_a_lock_holds_across_processes_and_threads_and_dies_with_its_holder(tmp_
 
 def test_control_sequences_are_shown_not_sent():
     assert printable("a\x1b[31mb\nc\x07") == "a\\x1b[31mb\\nc\\x07" and printable("ünï\udce9") == "ünï\udce9"
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write_whole(pipe, "through")
+    reader.join(10)
+    assert read == ["through"] and pipe.is_fifo()
+
+
+def test_only_scores_are_taken_for_scores(tmp_path):
+    row = Row("a.png", 0.5, metric="leaf_lite0.general", weights="0123456789ab", sha256="0" * 16)
+    for format in ("csv", "jsonl", "json", "markdown", "table"):
+        assert is_scores(Scores([row]).render(format).encode()), format
+    assert is_scores(Scores([]).render("json").encode())
+    for mine in ("# Notes of mine\n", "| image | caption |\n", '{"image": "a.png", "mos": 3}\n', "image,score\n"):
+        assert not is_scores(mine.encode()), mine

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafiqa.errors import InputError
+from leafiqa.files import as_path
 
 if TYPE_CHECKING:
     from leafiqa.labels.mos_table import MosTable
@@ -22,6 +23,8 @@ def as_metric(metric: Any, weights: str | os.PathLike[str] | None, device: Any =
     from leafiqa.metric import Metric, load_metric
 
     if weights is not None:
+        if metric not in ("", "leaf"):
+            raise InputError(f"give metric or weights, not both: got metric={metric!r} and weights={weights!r}")
         return load_metric(weights=weights, device=device)
     if isinstance(metric, str):
         return load_metric(metric, device=device)
@@ -34,7 +37,9 @@ def as_metric(metric: Any, weights: str | os.PathLike[str] | None, device: Any =
 def as_metrics(metric: Any, weights: str | os.PathLike[str] | None, device: Any) -> list[Metric]:
     """Return the metrics that one metric, or a list of them, means."""
     given = list(metric) if isinstance(metric, (list, tuple)) else [metric]
-    return [as_metric(one, weights, device) for one in given] if weights is None else [as_metric("", weights, device)]
+    if weights is not None and len(given) > 1:
+        raise InputError("give several metrics or weights, not both")
+    return [as_metric(one, weights, device) for one in given]
 
 
 def as_labels(
@@ -51,6 +56,16 @@ def as_labels(
     from leafiqa.labels.mos_table import MosTable
 
     if isinstance(labels, MosTable):
+        given = {
+            "images": images,
+            "image_column": image_column,
+            "mos_column": mos_column,
+            "split": split,
+            "by (but group)": part_column,
+            "columns": score_columns or None,
+        }
+        if wrong := [name for name, value in given.items() if value is not None]:
+            raise InputError(f"{wrong[0]} is for a table that is read from a file; a MosTable is taken as it is")
         return labels
     return read_labels(
         labels,
@@ -64,5 +79,14 @@ def as_labels(
 
 
 def as_files(files: Any) -> list[Path]:
-    """Return the files that one path, or several, mean."""
-    return [Path(files)] if isinstance(files, (str, os.PathLike)) else [Path(file) for file in files]
+    """Return the files that one path, or several, mean; none for None.
+
+    Raises:
+        InputError: something is no path.
+    """
+    if files is None:
+        return []
+    given = [files] if isinstance(files, (str, os.PathLike)) else files
+    if not isinstance(given, Iterable):
+        raise InputError(f"files must be a path or several, got {files!r}")
+    return [as_path(file, "a file of evidence") for file in given]

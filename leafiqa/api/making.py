@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leafiqa.api.arguments import Paths, Progress, as_files, as_labels, as_metric
+from leafiqa.arguments import whole_number
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +60,8 @@ def select(
     from leafiqa.calibration.selection import select_images
     from leafiqa.images.find import need_images
 
+    whole_number(budget, "budget", 1)
+    whole_number(seed, "seed", 0)
     found = need_images(images, recursive)
     done = 0
 
@@ -76,6 +80,7 @@ def select(
         advance=advance,
     )
     chosen.problems = [*found.remarks(), *chosen.problems]
+    chosen.failed += len(found.unreadable)
     return chosen
 
 
@@ -145,12 +150,14 @@ def calibrate(
     from leafiqa.evidence.scores import read_scores
 
     rungs = check_rungs(rungs)
+    whole_number(runs, "runs", 1)
+    whole_number(seed, "seed", 0)
     table = as_labels(labels, images, image_column, mos_column, split)
     files = as_files(evidence)
     judged: dict[Path, float] | None = None
     if files:
         judged, left_out = read_scores(files, evidence_images or images or table.folder)
-        table.problems = [*table.problems, *left_out]
+        table = replace(table, problems=[*table.problems, *left_out])
     places = {row.path.resolve() for row in table.rows}
     total, done = len(table.rows) + len(set(judged or {}) - places), 0
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafiqa.api.arguments import Paths, Progress, as_labels, as_metrics
+from leafiqa.arguments import whole_number
+from leafiqa.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -136,6 +138,8 @@ def iter_scores(
     """
     from leafiqa.scoring.pipeline import score_files
 
+    if isinstance(images, (str, os.PathLike)) or not isinstance(images, Iterable):
+        raise InputError(f"images must be an iterable of paths of files, got {images!r}; folders are for score()")
     yield from score_files(as_metrics(metric, weights, device), images, batch_size, workers)
 
 
@@ -181,6 +185,12 @@ def evaluate(
     """
     from leafiqa.evaluation.evaluator import evaluate_table
 
+    whole_number(draws, "draws", 100)
+    whole_number(seed, "seed", 0)
+    if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
+        raise InputError(f"columns must be a list of columns' names, got {columns!r}")
+    if by is not None and not isinstance(by, str):
+        raise InputError(f"by must be a column's name, got {by!r}")
     given = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
     table = as_labels(
         labels, images, image_column, mos_column, split, None if by in (None, "group") else by, tuple(columns)

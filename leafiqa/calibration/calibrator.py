@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 import leafiqa
+from leafiqa.arguments import two_rising
 from leafiqa.calibration.cross_validation import HEAD_LEAST, Choice, Labels, choose, expected, held_out_agreement
 from leafiqa.calibration.features import extract
 from leafiqa.calibration.fine_tuning import FULL_LEAST, prepare_images
@@ -22,7 +22,7 @@ from leafiqa.calibration.fit import Array
 from leafiqa.calibration.merging import with_fit
 from leafiqa.calibration.teacher_labels import Judged, gather
 from leafiqa.errors import CalibrationError, InputError
-from leafiqa.evaluation.measures import Agreement, agreement, with_interval
+from leafiqa.evaluation.measures import Agreement, agreement, no_interval, with_interval
 from leafiqa.files import StrPath, as_path, sha256_if_readable
 from leafiqa.labels.copies import join_copies
 from leafiqa.labels.mos_table import MosTable
@@ -125,7 +125,7 @@ class Calibration:
             "cross-validation)",
         ]
         if self.choice.rung == "scale":
-            lines.append("           the rung scale changes no order: its SRCC is that of before, but for chance")
+            lines.append("           the rung scale changes no order, so its SRCC is the one of before")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,8 +186,10 @@ def pick_range(mos: Array, given: tuple[float, float] | None, names: Sequence[st
     if given is None:
         margin = _MARGIN * (high - low)
         return low - margin, high + margin
-    if len(given) != 2 or not (math.isfinite(given[0]) and math.isfinite(given[1]) and given[0] < given[1]):
-        raise CalibrationError(f"the scale must be two finite numbers that rise, got {given}")
+    try:
+        given = two_rising(given, "the scale")
+    except InputError as error:
+        raise CalibrationError(str(error)) from error
     outside = np.flatnonzero((mos < given[0]) | (mos > given[1]))
     if len(outside):
         first = outside[0]
@@ -196,7 +198,7 @@ def pick_range(mos: Array, given: tuple[float, float] | None, names: Sequence[st
             f"the scale {given[0]:g} to {given[1]:g} does not hold the labels, which go from {low:g} to {high:g}: "
             f"{len(outside)} lie(s) outside, {which}"
         )
-    return float(given[0]), float(given[1])
+    return given
 
 
 def check_labels(mos: Array, logits: Array, problems: Sequence[str] = ()) -> None:
@@ -250,7 +252,7 @@ def check_rungs(rungs: Sequence[str]) -> tuple[str, ...]:
     Raises:
         InputError: one is unknown, or there is none.
     """
-    allowed = (rungs,) if isinstance(rungs, str) else tuple(rungs)
+    allowed = (rungs,) if isinstance(rungs, str) else tuple(rungs) if isinstance(rungs, Iterable) else ()
     if not allowed or set(allowed) - set(RUNGS):
         raise InputError(f"rungs must be some of {', '.join(RUNGS)}, got {rungs!r}")
     return allowed
@@ -315,6 +317,8 @@ def calibrate_metric(
             f"the labels are of {count} group(s), and images of one group stay on one side of each split: label images "
             f"of at least {_LEAST_GROUPS} groups, or leave the column group out"
         )
+    if (why := no_interval(count, "groups of images")) is not None:
+        problems.append(why)
     labels = Labels(extracted.logits, extracted.features, targets, weights, groups)
     predicted = expected(labels, rungs, seed)
     choice = choose(labels, rungs, seed)
@@ -323,7 +327,7 @@ def calibrate_metric(
     if evidence is not None:
         held_out = {path.resolve() for path in table.elsewhere}
         evidence = {path: score for path, score in evidence.items() if path not in held_out}
-        judged, unreadable = gather(metric, evidence, [row.path for row in kept], advance)
+        judged, unreadable = gather(metric, evidence, [row.path for row in kept], advance, held_out=held_out)
         problems += unreadable
     if full or judged is not None:
         count = len(labels) + (0 if judged is None else len(judged.images))

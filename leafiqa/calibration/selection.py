@@ -28,8 +28,9 @@ from leafiqa.evidence.scores import read_scores
 from leafiqa.files import StrPath, check_output, relative_name, write_whole
 from leafiqa.metric import Metric
 from leafiqa.scoring.rows import csv_line
-from leafiqa.tables import safe_cell
+from leafiqa.tables import read_table, safe_cell
 
+_COLUMNS = ["image", "mos", "score", "stands_for"]
 _COMPONENTS = 32
 # Each end of the student's scale holds this share of the images, and this share of the budget.
 _END = 0.2
@@ -161,10 +162,13 @@ class Selected:
     stands_for: float
 
 
-def is_unrated(head: bytes) -> bool:
-    """Tell whether a table is a selection without any rating: with ratings it is a person's work, and not replaced."""
-    lines = head.decode("utf-8", "replace").splitlines()
-    return lines[:1] == ["image,mos,score,stands_for"] and all(",," in line for line in lines[1:-1])
+def is_unrated(path: StrPath) -> bool:
+    """Tell whether a file is a selection without any rating: with ratings it is a person's work, and not replaced."""
+    try:
+        table = read_table(path)
+    except InputError:
+        return False
+    return table.columns == _COLUMNS and not any(row["mos"].strip() for row in table.rows)
 
 
 @dataclass
@@ -217,12 +221,13 @@ class Selection:
             OutputError: the file exists already, or there is no such folder.
             InputError: an image's name is not text that a table can hold.
         """
-        check_output(path, inputs=[one.path for one in self.images], overwrite=overwrite, is_ours=is_unrated)
+        images = [one.path for one in self.images]
+        check_output(path, inputs=images, overwrite=overwrite, is_ours=lambda head: is_unrated(path))
         write_whole(path, self.render(os.path.dirname(os.path.abspath(path))))
 
     def render(self, folder: str | None = None) -> str:
         """Return the table as CSV; names are relative to `folder`, or as they were given."""
-        lines = [csv_line(["image", "mos", "score", "stands_for"])]
+        lines = [csv_line(_COLUMNS)]
         for one in self.images:
             name = str(one.path) if folder is None else relative_name(one.path, folder)
             lines.append(csv_line([safe_cell(name), "", f"{one.score:.4f}", f"{one.stands_for:.4g}"]))

@@ -7,7 +7,7 @@ then estimates a human score for every judged image. Estimated scores are less c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,7 +57,12 @@ class Judged:
 
 
 def gather(
-    metric: Metric, evidence: Mapping[Path, float], labelled: list[Path], advance: Callable[[], None] = lambda: None
+    metric: Metric,
+    evidence: Mapping[Path, float],
+    labelled: list[Path],
+    advance: Callable[[], None] = lambda: None,
+    *,
+    held_out: Iterable[Path] = (),
 ) -> tuple[Judged, list[str]]:
     """Look at the judged images that have no label.
 
@@ -66,9 +71,10 @@ def gather(
         evidence: scores in [0, 1] by resolved path.
         labelled: the labelled images.
         advance: called once for each judged image that is done.
+        held_out: files that nothing may be learned from, nor from copies of them.
 
     Returns:
-        The judged images, and a sentence for each that cannot be read or is a copy of a labelled one.
+        The judged images, and a sentence for each that cannot be read or is a copy of a labelled or held-out one.
 
     Raises:
         CalibrationError: too few images have both a label and evidence.
@@ -80,9 +86,14 @@ def gather(
             "are the evidence's names relative to the folder given?"
         )
     labelled_files = {sha256_if_readable(path) for path in places} - {None}
+    held_out_files = {sha256_if_readable(path) for path in held_out} - {None}
     others, problems = [], []
     for path in sorted(set(evidence) - set(places)):
-        if sha256_if_readable(path) in labelled_files:
+        digest = sha256_if_readable(path)
+        if digest in held_out_files:
+            problems.append(f"{path.name}: the same file as a held-out image: its evidence is left out")
+            advance()
+        elif digest in labelled_files:
             # Under another name it would be learned from while its label is held out.
             problems.append(f"{path.name}: the same file as a labelled one: its evidence is left out")
             advance()

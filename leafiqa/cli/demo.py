@@ -23,6 +23,7 @@ def command(name: str, weights: str | None, device: str, save: Path | None) -> N
     import numpy as np
     from PIL import Image
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     import leafiqa
@@ -31,7 +32,7 @@ def command(name: str, weights: str | None, device: str, save: Path | None) -> N
     metric = leafiqa.create_metric(name, weights=weights, device=device)
     low, high = metric.score_range
     table = Table(
-        title=f"{metric.metric_name}, weights {metric.card.short_hash}",
+        title=f"{escape(metric.metric_name)}, weights {metric.card.short_hash}",
         caption=f"each photograph as it is, then degraded in five steps; scores from {low:g} to {high:g}, higher is "
         "better",
         padding=(0, 0, 0, 1),

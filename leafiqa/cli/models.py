@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from leafiqa.cli.options import json_option
-from leafiqa.cli.output import result
+from leafiqa.cli.output import result, result_json
 from leafiqa.model.card import Card
 from leafiqa.model.places import resolve
 from leafiqa.model.registry import aliases, list_models
@@ -22,7 +22,7 @@ def models(pattern: str, as_json: bool) -> None:
     """List the models that come with leafiqa; PATTERN is a shell-style filter such as 'leaf*'."""
     found = {name: resolve(name)[1] for name in list_models(filter=pattern)}
     if as_json:
-        click.echo(json.dumps({name: card.description for name, card in found.items()}, indent=2))
+        result_json({name: card.description for name, card in found.items()})
         return
     for name, card in found.items():
         target = f"-> {aliases()[name]}: " if name in aliases() else ""
@@ -40,7 +40,7 @@ def info(name: str, weights: str | None, as_json: bool) -> None:
     """
     file, card = resolve(name, weights)
     if as_json:
-        click.echo(card.to_json(), nl=False)
+        result_json(json.loads(card.to_json()))
         return
     result(f"{card.name}\n{card.description}\n\nfile       {file}\nsha256     {card.sha256}")
     result(f"range      {card.score_range[0]:g} to {card.score_range[1]:g}, higher is better")
@@ -68,12 +68,13 @@ def push(student: Path, repo: str, private: bool) -> None:
     """
     from leafiqa.model.uploading import upload
 
-    click.echo(upload(student, repo, private=private))
+    result(upload(student, repo, private=private))
 
 
 def _percentiles(card: Card) -> None:
     """Print what scores real pictures have, where the card tells."""
-    for kind, shares in (card.score.get("percentiles") or {}).items():
+    percentiles = card.score.get("percentiles")
+    for kind, shares in percentiles.items() if isinstance(percentiles, dict) else ():
         if isinstance(shares, dict):
             told = ", ".join(f"{share} % below {value}" for share, value in shares.items())
             result(f"pictures   {kind}: {told}")

@@ -18,7 +18,7 @@ def result(text: str) -> None:
 
 def result_json(value: Any) -> None:
     """Print a result as JSON to stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2))  # ASCII: other characters might steer a terminal
 
 
 def note(line: str) -> None:

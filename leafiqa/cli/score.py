@@ -103,6 +103,8 @@ def command(
     if len(set(known)) < len(known):
         raise InputError(f"the metric {known[0][0]} is given twice")
     with locked(output) if output is not None and _is_file(output) else contextlib.nullcontext():
+        if output is not None:  # once more: another process may have written it while the models were loaded
+            check_output(output, inputs=files, overwrite=overwrite or there, is_ours=is_scores)
         kept: list[Row] = []
         if resume and output is not None and output.is_file():
             before = go_on(output, format_, files, known)

@@ -54,7 +54,7 @@ def command(
     from leafiqa.files import check_output
 
     if output is not None:
-        check_output(output, overwrite=overwrite, is_ours=is_unrated)
+        check_output(output, overwrite=overwrite, is_ours=lambda head: is_unrated(output))
     warnings.simplefilter("ignore")
     with progress("looking") as bar:
         chosen = leafiqa.select(

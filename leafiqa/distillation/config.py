@@ -217,7 +217,7 @@ def read_config(path: StrPath) -> Config:
         raise EvidenceError(f"config {path} is not UTF-8: save it as UTF-8") from error
     except InputError as error:
         raise EvidenceError(str(error)) from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise EvidenceError(f"config {path} is not valid TOML: {error}") from error
     known = {f.name for f in fields(Config)}
     if unknown := set(raw) - known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ from leafiqa.distillation.second_opinions import collect_second_opinions
 from leafiqa.distillation.start import begin
 from leafiqa.distillation.training_loop import Heartbeat, epoch_path, train
 from leafiqa.evaluation.measures import Agreement, agreement
-from leafiqa.files import sha256_if_readable, write_whole
+from leafiqa.files import locked, sha256_if_readable, write_whole
 from leafiqa.metric import Metric, load_metric
 from leafiqa.model.card import Card, read_card
 from leafiqa.model.checkpoint import check_free, load_student
@@ -101,15 +102,16 @@ def distil(
         EvidenceError: the evidence, images or config cannot be used, or a checkpoint is of another run.
         TrainingError: the training cannot be done as asked, or failed.
         WeightsError: the student that training is to begin at cannot be found or read.
-        OutputError: there is another student of that name in `config.output`.
+        OutputError: there is another student of that name in `config.output`, or another process trains into it.
     """
     name = student_name(config)
     processes = connect(config.device) if processes is None else processes
     if (done := _finished(config, name)) is not None:
         log("finished already, on this evidence and config")
         return done if processes.rank == 0 else None
+    held = contextlib.nullcontext() if processes.rank else locked(config.output)
     # Also building a network, which is then filled, draws random numbers.
-    with own_random_numbers(config.seed, processes.device):
+    with held, own_random_numbers(config.seed, processes.device):
         return _distil(config, name, processes, log, progress, overwrite)
 
 

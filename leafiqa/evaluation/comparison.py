@@ -54,6 +54,7 @@ class Comparison:
         systems: for each metric the correlations between the parts' mean scores and mean MOS, such as over
             generators: `n` parts, `srcc`, `plcc`; from three parts on.
         weights: sha256 of the weights, of metrics that have some.
+        labels: the file with the human scores; None where they came from nowhere.
     """
 
     images: list[str]
@@ -67,6 +68,7 @@ class Comparison:
     on_another_scale: list[str] = field(default_factory=list)
     systems: dict[str, dict[str, float]] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
+    labels: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the single scores, ready for JSON; undefined numbers are None."""
@@ -121,14 +123,16 @@ class Comparison:
 
         Args:
             path: the file.
-            inputs: files that it must not be written onto, such as the table of human scores.
-            overwrite: whether a file that this function wrote may be replaced.
+            inputs: further files that it must not be written onto, beside the table of human scores.
+            overwrite: whether a file that this function wrote of these metrics may be replaced.
 
         Raises:
             OutputError: the file exists already, is an input, or there is no such folder.
         """
-        check_output(path, inputs=inputs, overwrite=overwrite, is_ours=lambda head: head.startswith(b"image,mos,"))
-        lines = [csv_line(["image", "mos", *map(safe_cell, self.scores)])]
+        header = csv_line(["image", "mos", *map(safe_cell, self.scores)])
+        read = [*inputs, *([] if self.labels is None else [self.labels])]
+        check_output(path, inputs=read, overwrite=overwrite, is_ours=lambda head: head.startswith(header.encode()))
+        lines = [header]
         for number, image in enumerate(self.images):
             values = [f"{scores[number]:.6f}" for scores in self.scores.values()]
             lines.append(csv_line([safe_cell(image), f"{self.mos[number]:g}", *values]))
@@ -186,6 +190,7 @@ def compare(
         mos=np.array([row.mos for row in kept], dtype=np.float64),
         scores={name: values[usable] for name, values in scored.items()},
         problems=problems,
+        labels=table.file,
     )
     if len(kept) < 3:
         raise InputError(f"only {len(kept)} of {len(rows)} images could be scored: {'; '.join(problems[:3])}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from leafiqa.errors import EvidenceError
 from leafiqa.evidence.records import Pair, Point, parse
-from leafiqa.files import StrPath, sha256_of
+from leafiqa.files import StrPath, sha256_of, write_whole
 
 
 @dataclass
@@ -92,7 +92,7 @@ def _read(paths: list[Path], keep: set[str] | None) -> Evidence:
                 continue
             try:
                 record = json.loads(line)
-            except ValueError as error:  # of JSON and of UTF-8
+            except (ValueError, RecursionError) as error:  # of JSON and of UTF-8; nested without end
                 if number == len(lines):
                     evidence.torn.append(path.name)
                 else:
@@ -100,7 +100,7 @@ def _read(paths: list[Path], keep: set[str] | None) -> Evidence:
                 continue
             try:
                 judgments = parse(record)
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 evidence.skipped.append((f"{path.name}:{number}", str(error)))
                 continue
             evidence.lines += 1
@@ -149,6 +149,12 @@ def cite(paths: Iterable[Path]) -> str:
     )
 
 
+def is_evidence(head: bytes) -> bool:
+    """Tell whether a file begins as evidence does, perhaps torn, so that it may be added to."""
+    first, complete, _ = head.partition(b"\n")
+    return not head.strip() or (first.startswith(b"{") and (b'"kind"' in first or not complete))
+
+
 def append_evidence(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """Add records to an evidence file and wait until they are on the disk; a torn last line is ended first.
 
@@ -163,6 +169,9 @@ def append_evidence(path: Path, records: Iterable[dict[str, Any]]) -> None:
     for record in records:
         parse(record)
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+    if path.exists() and not path.is_file():  # such as /dev/stdout
+        write_whole(path, "".join(lines))
+        return
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)

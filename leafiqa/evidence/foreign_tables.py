@@ -6,12 +6,12 @@ Nothing is averaged or scaled here: evidence holds raw facts, and what they are 
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from leafiqa.arguments import two_rising
 from leafiqa.errors import InputError
 from leafiqa.evidence.records import check_name
 from leafiqa.files import StrPath, as_path, printable
@@ -58,8 +58,7 @@ def read_judgments(
         raise InputError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     path = as_path(path, "table")
     teacher = teacher or path.stem
-    if scale is not None and not (len(scale) == 2 and all(map(math.isfinite, scale)) and scale[0] < scale[1]):
-        raise InputError(f"scale must be two finite numbers that rise, got {scale}")
+    scale = None if scale is None else two_rising(scale, "scale")
     rows = _rows(path)
     if lacking := [column for column in _COLUMNS[kind] if not rows or column not in rows[0]]:
         raise InputError(
@@ -171,7 +170,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         ]
     try:
         rows = [json.loads(line) for line in read_text(path, "table").split("\n") if line.strip()]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON lines: {error}") from error
     if not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path} must hold one JSON object a line")

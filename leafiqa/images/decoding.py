@@ -112,13 +112,11 @@ def _decode_stream(stream: IO[bytes]) -> Decoded:
         if head.startswith(b"\x89PNG\r\n\x1a\n"):
             parts = read_png(stream)
             stream, profile = parts.stream, parts.profile
-        elif head[4:12] in (b"ftypavif", b"ftypavis"):
+        elif head[4:8] == b"ftyp":  # whatever its brand: Pillow opens by the compatible brands, too
             check_avif_colours(stream)
         with _open_image(stream) as image:
             if profile is not None:
                 image.info["icc_profile"] = profile
-            if image.format == "TIFF":
-                _refuse_camera_raw(image, head)
             return from_pil(image)
     except UnidentifiedImageError as error:
         raise ImageError(_why_unidentified(stream)) from error
@@ -152,7 +150,7 @@ def _open_image(stream: IO[bytes]) -> Image.Image:
     raise UnidentifiedImageError("no decoder knows the file")
 
 
-def _refuse_camera_raw(image: Image.Image, head: bytes) -> None:
+def _refuse_camera_raw(image: Image.Image) -> None:
     """Refuse a TIFF whose first picture is a preview: what it shows is not what the camera recorded.
 
     Raises:
@@ -162,14 +160,26 @@ def _refuse_camera_raw(image: Image.Image, head: bytes) -> None:
     reduced = _tag(image, 254)
     if (
         50706 in tags
-        or head[8:10] == b"CR"
+        or _begins_as_canon_raw(image)
         or _tag(image, 262) in (32803, 34892)
         or (reduced is not None and reduced & 1)
+        or _tag(image, 255) == 2  # what older files say for a reduced picture
     ):
         raise ImageError(
             "a camera raw file (DNG, CR2, NEF, ARW or the like): the picture in it is a preview; develop it to JPEG, "
             "PNG or TIFF first"
         )
+
+
+def _begins_as_canon_raw(image: Image.Image) -> bool:
+    stream = getattr(image, "fp", None)
+    if stream is None:  # pixels that were read before
+        return False
+    place = stream.tell()
+    stream.seek(8)
+    mark = stream.read(2)
+    stream.seek(place)
+    return bool(mark == b"CR")
 
 
 def _damaged(error: Exception) -> ImageError:
@@ -229,6 +239,8 @@ def from_pil(image: Image.Image) -> Decoded:
             f"{width}x{height} is {width * height / 1e6:.0f} megapixels, above the limit of "
             f"{MAX_PIXELS // 10**6}; downscale it first"
         )
+    if image.format == "TIFF":
+        _refuse_camera_raw(image)
     notes: list[str] = []
     # MPO and some TIFFs hold further pictures (a depth map, a thumbnail) which are no animation.
     frames = getattr(image, "n_frames", 1)

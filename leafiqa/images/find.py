@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,12 +59,27 @@ def find_images(paths: StrPath | Iterable[StrPath], recursive: bool) -> Found:
     """
     found = Found()
     seen: set[str] = set()
-    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
+    for path in _given(paths):
         for file in _expand(os.fspath(path), recursive, found):
             if (place := os.path.abspath(file)) not in seen:
                 seen.add(place)
                 found.files.append(file)
     return found
+
+
+def _given(paths: object) -> list[StrPath]:
+    """Return the paths that a caller passed.
+
+    Raises:
+        InputError: something is no path.
+    """
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    if not isinstance(given, Iterable) or isinstance(given, (bytes, dict)):
+        raise InputError(f"images must be a path or several, got {type(paths).__name__}")
+    listed = list(given)
+    if wrong := [path for path in listed if not isinstance(path, (str, os.PathLike))]:
+        raise InputError(f"images must be paths of files and folders, got {type(wrong[0]).__name__}")
+    return listed
 
 
 def need_images(paths: StrPath | Iterable[StrPath], recursive: bool) -> Found:
@@ -73,7 +88,7 @@ def need_images(paths: StrPath | Iterable[StrPath], recursive: bool) -> Found:
     Raises:
         InputError: no file is found.
     """
-    paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    paths = _given(paths)
     found = find_images(paths, recursive)
     if not found.files:
         where = ", ".join(printable(os.fspath(path)) for path in paths) or "nothing"
@@ -96,7 +111,7 @@ def _expand(path: str, recursive: bool, found: Found) -> Iterator[str]:
     if os.path.isdir(path):
         yield from _in_folder(path, recursive, found)
     elif not os.path.lexists(path) and glob.has_magic(path):
-        matches = sorted(_matches(path))
+        matches = sorted(_matches(path, found))
         yield from matches
         if not matches:
             yield path
@@ -104,7 +119,7 @@ def _expand(path: str, recursive: bool, found: Found) -> Iterator[str]:
         yield path
 
 
-def _matches(pattern: str) -> Iterator[str]:
+def _matches(pattern: str, found: Found) -> Iterator[str]:
     """Yield the files that a pattern means. `**` is walked here: Python's own follows links to folders in circles."""
     parts = pattern.split(os.sep)
     if "**" not in parts:
@@ -115,21 +130,23 @@ def _matches(pattern: str) -> Iterator[str]:
     if at and not base:
         base = os.sep
     for start in glob.glob(base) if glob.has_magic(base) else [base]:
-        for root, folders, files in os.walk(start or os.curdir):
+        for root, folders, files in os.walk(start or os.curdir, onerror=_noting(found, start)):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             root = root[2:] if not start and root.startswith(f"{os.curdir}{os.sep}") else root
             root = "" if not start and root == os.curdir else root
             if not rest:
                 yield from (os.path.join(root, name) for name in files if not name.startswith("."))
             else:
-                yield from _matches(os.path.join(glob.escape(root), rest))
+                yield from _matches(os.path.join(glob.escape(root), rest), found)
+
+
+def _noting(found: Found, folder: str) -> Callable[[OSError], None]:
+    """Return what notes a folder that cannot be read."""
+    return lambda error: found.unreadable.append((error.filename or folder, error.strerror or str(error)))
 
 
 def _in_folder(folder: str, recursive: bool, found: Found) -> Iterator[str]:
-    def cannot(error: OSError) -> None:
-        found.unreadable.append((error.filename or folder, error.strerror or str(error)))
-
-    for root, folders, files in os.walk(folder, onerror=cannot):
+    for root, folders, files in os.walk(folder, onerror=_noting(found, folder)):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
         for name in sorted(files):
             ending = os.path.splitext(name)[1].lower()

@@ -15,6 +15,8 @@ from leafiqa.images.colour_codes import check_colour_codes
 _PILLOW_MOST = 1 << 20
 # A profile larger than this is no profile.
 _MOST_PROFILE = 1 << 26
+# All texts together; Pillow's own limit is 64 times this, and no picture needs more to be decoded.
+_MOST_TEXTS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,15 @@ def read_png(stream: IO[bytes]) -> PngParts:
     """
     left_out: list[tuple[int, int]] = []
     profile: bytes | None = None
+    texts = 0
     for kind, start, length in _chunks(stream):
         if kind == b"cICP" and length == 4:
             primaries, transfer, _, _ = stream.read(4)
             check_colour_codes(primaries, transfer)
-        elif kind in (b"tEXt", b"zTXt", b"iTXt") and (length > _PILLOW_MOST or _unpacks_to_too_much(stream, length)):
-            left_out.append((start, length + 12))
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            texts += length if length > _PILLOW_MOST else _unpacked_length(stream.read(length))
+            if texts > _MOST_TEXTS:
+                left_out.append((start, length + 12))
         elif kind == b"iCCP":
             packed = stream.read(length).partition(b"\0")[2][1:]
             found = _unpack(packed, _MOST_PROFILE)
@@ -66,7 +71,7 @@ def read_png(stream: IO[bytes]) -> PngParts:
 
 
 def _chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, place and length of the chunks before the pixels; the stream stands at the chunk's content."""
+    """Yield type, place and length of all chunks but the pixels; the stream stands at the chunk's content."""
     place = 8
     while True:
         stream.seek(place)
@@ -74,21 +79,22 @@ def _chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
         if len(head) < 8:
             return
         length, kind = struct.unpack(">I4s", head)
-        if kind in (b"IDAT", b"IEND"):
+        if kind == b"IEND":
             return
-        yield kind, place, length
+        if kind not in (b"IDAT", b"fdAT"):
+            yield kind, place, length
         place += length + 12
 
 
-def _unpacks_to_too_much(stream: IO[bytes], length: int) -> bool:
-    content = stream.read(length)
+def _unpacked_length(content: bytes) -> int:
+    """Return how long a text is once it is unpacked, or a little more than Pillow's limit for a longer one."""
     start = content.find(b"\x78")  # where a zlib stream may begin, after the keyword and flags
     while 0 <= start < 200:
         unpacked = _unpack(content[start:], _PILLOW_MOST)
         if unpacked is not None:
-            return len(unpacked) > _PILLOW_MOST
+            return max(len(content), len(unpacked))
         start = content.find(b"\x78", start + 1)
-    return False
+    return len(content)
 
 
 def _unpack(packed: bytes, most: int) -> bytes | None:

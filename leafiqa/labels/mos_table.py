@@ -58,6 +58,7 @@ class MosTable:
         scale: ends of the MOS scale where they are known.
         name: what cards and reports call it.
         folder: the folder that its images' names are relative to.
+        file: the file that it was read from; None where it was made otherwise.
     """
 
     rows: list[Labelled] = field(default_factory=list)
@@ -66,6 +67,7 @@ class MosTable:
     scale: tuple[float, float] | None = None
     name: str = "labels"
     folder: Path = Path()
+    file: Path | None = None
 
 
 def pick_column(table: Table, wanted: str | None, known: tuple[str, ...], what: str) -> str:
@@ -119,7 +121,7 @@ def read_mos(
     error_column, group_column = found.column(*_ERROR_COLUMNS), found.column("group")
     weight_column = found.column("stands_for")
     folder = found.path.parent if images is None else as_path(images, "images")
-    result = MosTable(name=found.path.name, folder=folder)
+    result = MosTable(name=found.path.name, folder=folder, file=found.path)
     numbered = list(zip(found.lines, found.rows))
     if split is not None:
         split_column = pick_column(found, None, ("split",), "split")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from leafiqa.errors import WeightsError
+from leafiqa.files import printable
 
 CARD_FORMAT = 1
 # Arguments of `Student` and the JSON types of their values.
@@ -98,7 +99,7 @@ def parse_card(text: str, where: str) -> Card:
     """
     try:
         fields = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{where} is not a model card: invalid JSON ({error})") from error
     if not isinstance(fields, dict) or (missing := [name for name in _REQUIRED if name not in fields]):
         raise WeightsError(
@@ -113,6 +114,8 @@ def parse_card(text: str, where: str) -> Card:
     for name, kind in (("name", str), ("description", str), ("accuracy", list), ("limitations", list)):
         if not isinstance(fields.get(name, kind()), kind):
             raise WeightsError(f"{where}: {name} must be a {kind.__name__}, got {fields[name]!r}")
+    if fields["name"] != printable(fields["name"]) or not fields["name"].strip():
+        raise WeightsError(f"{where}: name must be printable text, got {fields['name']!r}")
     for name in ("architecture", "preprocess", "score", "teacher", "training", "licences"):
         if not isinstance(fields.get(name, {}), dict):
             raise WeightsError(f"{where}: {name} must be an object, got {fields[name]!r}")

@@ -174,8 +174,10 @@ def check_free(folder: Path, name: str, overwrite: bool) -> None:
     """Refuse to replace a student, before work begins.
 
     Raises:
-        OutputError: `folder` holds a student `name`, and `overwrite` is False.
+        OutputError: `folder` is a file or in one, or holds a student `name`, and `overwrite` is False.
     """
+    if (blocking := next((place for place in (folder, *folder.parents) if place.is_file()), None)) is not None:
+        raise OutputError(f"cannot write into {folder}: {blocking} is a file; choose another folder")
     there = [file for file in (folder / f"{name}.safetensors", folder / f"{name}.json") if file.exists()]
     if there and not overwrite:
         raise OutputError(

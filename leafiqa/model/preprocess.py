@@ -14,6 +14,8 @@ from leafiqa.errors import WeightsError
 from leafiqa.model.resizing import resize
 
 _RESIZERS = ("antialiased-triangle",)
+# More pixels than any photograph that a student looks at: a card that asks for more would only use up the memory.
+_MOST_AREA = 1 << 24
 
 
 @torch.compiler.disable
@@ -55,7 +57,12 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.filter not in _RESIZERS:
             raise WeightsError(f"preprocess.filter must be one of {_RESIZERS}, got {self.filter!r}")
-        if self.area < 1 or self.multiple < 1 or self.max_aspect < 1 or min(self.std) <= 0:
+        if (
+            not 1 <= self.area <= _MOST_AREA
+            or not 1 <= self.multiple <= 4096
+            or self.max_aspect < 1
+            or min(self.std) <= 0
+        ):
             raise WeightsError(f"preprocess numbers are out of range: {self.to_dict()}")
 
     @classmethod

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError, LeafiqaError
 from leafiqa.files import sha256_if_readable
 from leafiqa.images.inputs import to_tensor
@@ -52,7 +53,8 @@ def score_files(
     metrics = [metrics] if isinstance(metrics, Metric) else list(metrics)
     if not metrics or any(metric.as_loss for metric in metrics):
         raise InputError("files are scored by at least one metric that was created without as_loss")
-    workers = workers or usual_workers()
+    whole_number(batch_size, "batch_size", 1)
+    workers = usual_workers() if workers is None else whole_number(workers, "workers", 1)
 
     def look(path: str | os.PathLike[str]) -> _Prepared:
         return _look(metrics, os.fspath(path))

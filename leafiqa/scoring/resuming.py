@@ -91,7 +91,7 @@ def read_rows(path: Path, format: str) -> list[Row]:
     text = path.read_text(encoding="utf-8", errors="surrogateescape") if format == "jsonl" else _read_csv(path)
     try:
         return _from_jsonl(text) if format == "jsonl" else _from_csv(text)
-    except (ValueError, TypeError, csv.Error) as error:
+    except (ValueError, TypeError, RecursionError, csv.Error) as error:
         raise InputError(f"{path} is no {format} output of leafiqa score ({error}); choose another output") from error
 
 

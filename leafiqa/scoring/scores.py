@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +13,15 @@ import numpy as np
 from leafiqa.errors import InputError
 from leafiqa.files import check_output, relative_name, write_whole
 from leafiqa.scoring.rows import COLUMNS, Row, Writer, format_of
+
+# How each format that `Writer` knows begins; an empty list of rows is a file of scores, too.
+_JSON_ROW = rb'\{"image": "(?:[^"\\]|\\.)*", "score": [^"]*, "error": "'
+_BEGINS = re.compile(
+    rb"image,score,error,note,metric,weights"
+    rb"|" + _JSON_ROW + rb"|\[\s*(?:\]|" + _JSON_ROW + rb")"
+    rb"|\| image \| [^\n]* \| remark \|\r?\n"
+    rb"|# [^\n]*, weights [0-9a-f]{12}[^\n]*\n#(?:  score )+ image\r?\n"
+)
 
 
 @dataclass(frozen=True)
@@ -162,8 +172,7 @@ def name_in(image: str, folder: str) -> str:
 
 def is_scores(head: bytes) -> bool:
     """Tell whether a file begins as a file of scores does, so that it may be replaced or gone on with."""
-    start = head.lstrip(b"[ \r\n")
-    return start.startswith((b"image,score,error,note,metric,weights", b'{"image": ', b"# ", b"| image | "))
+    return _BEGINS.match(head) is not None
 
 
 def choose(

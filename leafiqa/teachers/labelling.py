@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leafiqa.errors import InputError, OutputError
-from leafiqa.evidence.files import Evidence
+from leafiqa.arguments import whole_number
+from leafiqa.errors import InputError
+from leafiqa.evidence.files import Evidence, is_evidence
 from leafiqa.evidence.records import LEVELS
 from leafiqa.evidence.reliability import targets
 from leafiqa.evidence.summary import summarise
-from leafiqa.files import StrPath, as_path, locked, printable
-from leafiqa.images.find import need_images
+from leafiqa.files import StrPath, as_path, check_output, locked, printable
+from leafiqa.images.find import Found, need_images
 from leafiqa.metric import load_metric
 from leafiqa.scoring.pipeline import score_files
 from leafiqa.teachers.asking import Report, ask
@@ -52,6 +53,10 @@ class Labelling:
     tokens: tuple[int, int] = (0, 0)
     retries: int = 0
     remarks: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what came of it, ready for JSON."""
+        return {**asdict(self), "output": str(self.output)}
 
     def __str__(self) -> str:
         lines = [f"{self.output}: {self.answered} answers, {len(self.failed)} questions without"]
@@ -134,12 +139,24 @@ def label(
         OutputError: another process is writing to the output, or there is no such folder.
         InputError: no image was found, or an argument is not of the documented form.
     """
-    servers = [server] if isinstance(server, str) else list(server or [])
+    servers = [server] if isinstance(server, str) else server
+    if not isinstance(servers, (list, tuple, type(None))) or not all(isinstance(one, str) for one in servers or ()):
+        raise InputError(f"server must be an address or a list of them, got {server!r}")
+    servers = list(servers or ())
+    if extra is not None and not isinstance(extra, dict):
+        raise InputError(f"extra must be a dict of fields, got {extra!r}")
+    if price is not None and len(price) != 2:
+        raise InputError(f"price must be two numbers, of a million tokens in and out, got {price!r}")
+    for name, number, least in (("attempts", attempts, 1), ("batch_size", batch_size, 1), ("max_side", max_side, 0)):
+        whole_number(number, name, least)
+    if not timeout > 0:
+        raise InputError(f"timeout must be a positive number of seconds, got {timeout!r}")
     _check(mode, pairs, repeat, sheet, servers, concurrency, teacher)
     output = as_path(output, "output")
-    names, places, root = _names(images, recursive, folder)
-    if not output.absolute().parent.is_dir():
-        raise OutputError(f"cannot write {output}: there is no folder {output.absolute().parent}; make it first")
+    names, places, root, found = _names(images, recursive, folder)
+    for line in found.remarks():
+        log(line)
+    check_output(output, inputs=places, overwrite=True, is_ours=is_evidence)
     asked = read_prompts(None if prompts is None else as_path(prompts, "prompts"))
     if not isinstance(teacher, str):
         named = teacher.name
@@ -168,6 +185,7 @@ def label(
                 "on sheets"
             )
         result = Labelling(output, len(names), calls)
+        result.failed = [((place,), why) for place, why in found.unreadable]
         if dry_run or not calls:
             result.remarks = _remarks(journal) if journal.done else []
             return result
@@ -213,7 +231,7 @@ def label(
             log(f"{total.answered} answers, {len(total.failed)} questions without{retried}")
         log(_cost("used", total, total.answered + len(total.failed), price))
         result.answered, result.tokens = total.answered, total.tokens
-        result.failed = [(task.images, why) for task, why in total.failed]
+        result.failed += [(task.images, why) for task, why in total.failed]
         result.remarks = _remarks(journal) if journal.done else []
         return result
 
@@ -224,20 +242,22 @@ def _check(
     if mode not in MODES:
         raise InputError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
     for name, value, least in (("pairs", pairs, 0), ("repeat", repeat, 1), ("concurrency", concurrency, 1)):
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"{name} must be a whole number from {least} on, got {value!r}")
-    if sheet is not None and not 2 <= sheet <= 8:
+        whole_number(value, name, least)
+    if sheet is not None and not 2 <= whole_number(sheet, "sheet", 2) <= 8:
         raise InputError(f"sheet must be from 2 to 8 images along a side, got {sheet}")
+    if not isinstance(teacher, str) and not hasattr(teacher, "judge"):
+        raise InputError(f"teacher must be a model's name, or an object that judges, got {teacher!r}")
     if sheet and not servers and isinstance(teacher, str):
         raise InputError("contact sheets are answered in words: sheet needs a server (--server)")
 
 
 def _names(
     images: StrPath | Sequence[StrPath], recursive: bool, folder: StrPath | None
-) -> tuple[list[str], list[str], Path]:
-    """Return the images' names, their places, and the folder that the names are relative to."""
+) -> tuple[list[str], list[str], Path, Found]:
+    """Return the images' names, their places, the folder that the names are relative to, and what was found."""
+    found = need_images(images, recursive)
     given = [images] if isinstance(images, (str, os.PathLike)) else list(images)
-    places = [os.path.abspath(path) for path in need_images(given, recursive)]
+    places = [os.path.abspath(path) for path in found]
     if folder is not None:
         root = Path(os.path.abspath(folder))
     elif len(given) == 1 and os.path.isdir(given[0]):
@@ -247,7 +267,7 @@ def _names(
     names = [os.path.relpath(path, root) for path in places]
     if outside := [name for name in names if name.startswith("..")]:
         raise InputError(f"{printable(outside[0])} is not in the folder that names are relative to, {root}")
-    return names, places, root
+    return names, places, root, found
 
 
 def _teacher(

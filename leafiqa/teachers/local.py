@@ -58,7 +58,7 @@ class LocalTeacher:
             from transformers import AutoModelForImageTextToText, AutoProcessor
         except ImportError as error:
             raise TeacherUnusable(
-                f"a local teacher needs transformers: pip install 'leafiqa[teacher]' ({error})"
+                f"a local teacher needs transformers: pip install transformers accelerate ({error})"
             ) from error
         try:
             self._processor: Any = AutoProcessor.from_pretrained(model, revision=revision)

@@ -44,7 +44,7 @@ def test_images_of_other_splits_are_not_learned_from_in_python_either(folder, me
     extracted = []
     monkeypatch.setattr(
         "leafiqa.calibration.calibrator.gather",
-        lambda metric, evidence, labelled, advance: extracted.append(set(evidence)) or (None, []),
+        lambda metric, evidence, labelled, advance, held_out: extracted.append(set(evidence)) or (None, []),
     )
     table = read_mos(folder / "mos.csv", split="train")
     everything = {(folder / f"{i}.png").resolve(): 0.5 for i in range(40)}

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from leafiqa.calibration.features import Extracted
-from leafiqa.calibration.selection import choose_rows
+from leafiqa.calibration.selection import choose_rows, is_unrated
 from leafiqa.cli.main import cli
 from leafiqa.errors import InputError, OutputError
 from tests.conftest import make_picture
@@ -127,3 +127,17 @@ def test_command_reports_bad_files_and_takes_evidence(folder):
     assert isinstance(elsewhere.exception, InputError) and "--evidence-images" in str(elsewhere.exception)
     nothing = CliRunner().invoke(cli, ["select", str(folder), "-n", "2"])
     assert isinstance(nothing.exception, InputError) and "no images found" in str(nothing.exception)
+
+
+def test_a_table_with_any_rating_is_not_replaced(tmp_path):
+    rows = [f"image number {i:04}.png,,0.5000,1\n" for i in range(400)]
+    header, path = "image,mos,score,stands_for\n", tmp_path / "select.csv"
+    for content, unrated in [
+        (header + "".join(rows), True),
+        (header + "".join(rows) + "last.png,4,0.5,1\n", False),  # beyond any first bytes
+        (header + "last.png,4,0.5,1", False),
+        (header + '"a,,b.png",4,0.5,1\n' + rows[0], False),
+        ("image,mos\na.png,\n", False),
+    ]:
+        path.write_text(content)
+        assert is_unrated(path) is unrated

@@ -102,6 +102,11 @@ def test_gather_tells_rated_images_from_the_others(folder, metric, monkeypatch, 
     assert len(judged.images) == 4 and any(
         line.startswith("copy.png: the same file as a labelled") for line in problems
     )
+    # Nor one of an image that is held out.
+    evidence = {place: score for place, score in evidence.items() if place.name in ("2.png", "3.png")}
+    evidence[tmp_path / "copy.png"] = 0.3
+    judged, problems = gather(metric, evidence, [folder / "2.png"], held_out=[folder / "3.png"])
+    assert len(judged.images) == 0 and len(problems) == 2 and all("held-out image" in line for line in problems)
 
 
 def test_labels_with_evidence_in_few_groups_are_refused_with_the_reason():

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
+import leafiqa
 from leafiqa.cli.main import cli
 from leafiqa.errors import InputError
 from leafiqa.evaluation.comparison import compare
@@ -222,6 +224,14 @@ def test_command(folder, tmp_path):
     rows = list(csv.DictReader((tmp_path / "s.csv").open()))
     assert len(rows) == 6 and float(rows[0]["leaf_lite0.general"]) > float(rows[5]["leaf_lite0.general"])
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+    human = (folder / "mos.csv").read_bytes()
+    found = leafiqa.evaluate(folder / "mos.csv", os.path.getsize, draws=100)
+    with pytest.raises(leafiqa.OutputError, match="one of the files that are read"):
+        found.scores_to_csv(folder / "mos.csv", overwrite=True)
+    (tmp_path / "other.csv").write_text("image,mos,mine\na.png,1,2\n")
+    with pytest.raises(leafiqa.OutputError, match="not written by leafiqa"):
+        found.scores_to_csv(tmp_path / "other.csv", overwrite=True)
+    assert (folder / "mos.csv").read_bytes() == human
     outcome = CliRunner().invoke(cli, [*arguments, "--json"])
     measured = json.loads(outcome.stdout)
     assert measured["metrics"]["leaf_lite0.general"]["srcc"] > 0.7

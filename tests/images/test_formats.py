@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 import leafiqa
-from leafiqa.images.decoding import MAX_PIXELS, decode
+from leafiqa.images.decoding import MAX_PIXELS, decode, open_pil
 from tests.conftest import make_picture
 
 
@@ -84,8 +84,11 @@ def test_a_png_with_long_texts_and_a_large_profile_is_read(photograph):
         chunk(b"zTXt", b"note\0\0" + zlib.compress(long)),
         chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(long)),
         chunk(b"tEXt", b"note\0" + b"x" * (3 << 20)),
+        b"".join(chunk(b"zTXt", b"note%d\0\0" % i + zlib.compress(bytes(1000000))) for i in range(70)),
     ):
         assert np.array_equal(decode(with_chunks(png, extra)).pixels, expected)
+        end = png.rindex(b"IEND") - 4
+        assert np.array_equal(decode(png[:end] + extra + png[end:]).pixels, expected)  # after the pixels
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     padded = struct.pack(">I", len(profile) + (2 << 20)) + profile[4:] + bytes(2 << 20)
     found = decode(with_chunks(png, chunk(b"iCCP", b"icc\0\0" + zlib.compress(padded)))).pixels
@@ -109,6 +112,9 @@ def test_wide_gamut_and_hdr_avif_is_refused_as_png_is(photograph):
         ):
             with pytest.raises(leafiqa.ImageError, match=f"colour primaries {primaries}, transfer function {transfer}"):
                 decode(content)
+    branded = nclx(avif, 9, 16).replace(b"ftypavif", b"ftypmif1", 1)
+    with pytest.raises(leafiqa.ImageError, match="colour primaries 9"):
+        decode(branded)
     for primaries, transfer in ((1, 13), (2, 2), (1, 1)):
         assert decode(nclx(avif, primaries, transfer)).pixels.shape == (40, 60, 3)
         assert decode(with_chunks(png, chunk(b"cICP", bytes([primaries, transfer, 0, 1])))).pixels.shape == (40, 60, 3)
@@ -117,12 +123,17 @@ def test_wide_gamut_and_hdr_avif_is_refused_as_png_is(photograph):
 def test_camera_raw_is_refused(photograph):
     from PIL import TiffImagePlugin
 
-    for tag, value, kind in ((254, 1, 4), (50706, b"\x01\x04\x00\x00", 1)):
+    for tag, value, kind in ((254, 1, 4), (255, 2, 3), (50706, b"\x01\x04\x00\x00", 1)):
         directory = TiffImagePlugin.ImageFileDirectory_v2()
         directory[tag] = value
         directory.tagtype[tag] = kind
         with pytest.raises(leafiqa.ImageError, match=r"camera raw file.*preview"):
             decode(saved(photograph, "TIFF", tiffinfo=directory))
+        with (
+            Image.open(io.BytesIO(saved(photograph, "TIFF", tiffinfo=directory))) as opened,
+            pytest.raises(leafiqa.ImageError, match="camera raw file"),
+        ):
+            open_pil(opened)
     assert decode(saved(photograph, "TIFF")).pixels.shape == (40, 60, 3)
 
 

@@ -6,12 +6,15 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
 from leafiqa.cli.main import cli
 from leafiqa.errors import InputError
 from leafiqa.labels.datasets import DATASETS, read_dataset, read_labels, recognise
+from leafiqa.labels.splits import deal_folds
 
 
 def write_csv(path, *rows):
@@ -235,3 +238,13 @@ def test_eval_takes_a_folder(tmp_path):
     done = CliRunner().invoke(cli, ["eval", "--mos", str(tmp_path), "--json", "--draws", "100"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["metrics"]["leaf_lite0.general"]["n"] == 12
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(2, 8), st.integers(0, 5))
+def test_no_group_is_on_both_sides_of_a_split(groups, count, seed):
+    folds = deal_folds([str(group) for group in groups], count, seed)
+    of = dict(zip(groups, folds.tolist()))
+    assert [of[group] for group in groups] == folds.tolist()
+    assert set(folds.tolist()) == set(range(min(count, len(of))))
+    assert folds.tolist() == deal_folds([str(group) for group in groups], count, seed).tolist()

@@ -378,7 +378,7 @@ def test_a_foreign_cards_control_sequences_are_not_sent_to_the_terminal(student)
     weights, card = student
     evil = "\x1b]0;owned\x07\x1b[2J"
     fields = json.loads(card.read_text())
-    fields |= {"description": evil, "name": f"mine.{evil}", "limitations": [evil], "teacher": {"model": evil}}
+    fields |= {"description": evil, "limitations": [evil], "teacher": {"model": evil}}
     fields["score"]["unit"] = evil
     card.write_text(json.dumps(fields))
     from tests.conftest import invoke
@@ -386,4 +386,37 @@ def test_a_foreign_cards_control_sequences_are_not_sent_to_the_terminal(student)
     for arguments in (["info", "--weights", weights], ["score", "nothing.png", "--weights", weights]):
         done = invoke(*arguments)
         assert "\x1b" not in done.stdout + done.stderr and "\x07" not in done.stdout + done.stderr
-    assert "\x1b" not in repr(leafiqa.create_metric(weights=weights, device="cpu"))
+    card.write_text(json.dumps({**fields, "name": f"mine.{evil}"}))
+    with pytest.raises(leafiqa.WeightsError, match="name must be printable text") as caught:
+        leafiqa.create_metric(weights=weights, device="cpu")
+    assert "\x1b" not in str(caught.value)
+    card.write_text(json.dumps({**fields, "name": "[bold]mine[/nothing]"}))
+    done = invoke("demo", "--weights", weights)
+    assert done.returncode == 0 and "[bold]mine[/nothing]" in done.stdout
+
+
+def test_odd_cards_are_refused_or_shown_but_never_a_traceback(student):
+    weights, card = student
+    fields = json.loads(card.read_text())
+    card.write_text("[" * 100000)
+    with pytest.raises(leafiqa.WeightsError, match="invalid JSON"):
+        leafiqa.model_card(weights=weights)
+    card.write_text(json.dumps({**fields, "preprocess": {**fields["preprocess"], "area": 1 << 40}}))
+    with pytest.raises(leafiqa.WeightsError, match="out of range"):
+        leafiqa.create_metric(weights=weights, device="cpu")
+    from tests.conftest import invoke
+
+    card.write_text(json.dumps({**fields, "score": {**fields["score"], "percentiles": [1, 2]}}))
+    done = invoke("info", "--weights", weights)
+    assert done.returncode == 0 and "range" in done.stdout
+    card.write_text(json.dumps({**fields, "description": "\x9b2J\u202e"}))
+    done = invoke("info", "--json", "--weights", weights)
+    assert json.loads(done.stdout)["description"] == "\x9b2J\u202e" and done.stdout.isascii()
+
+
+def test_a_student_is_not_written_into_a_file(tmp_path):
+    from leafiqa.model.checkpoint import check_free
+
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(leafiqa.OutputError, match=r"file is a file; choose another folder"):
+        check_free(tmp_path / "file" / "students", "leaf_lite0.mine", False)

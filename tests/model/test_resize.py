@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from leafiqa.errors import WeightsError
 from leafiqa.model import resizing as module
@@ -21,6 +23,16 @@ def test_agrees_with_torchs_antialiased_bilinear(size_in, size_out):
     images = torch.rand(2, 3, *size_in, dtype=torch.float64)
     expected = torch.nn.functional.interpolate(images, size_out, mode="bilinear", antialias=True, align_corners=False)
     torch.testing.assert_close(resize(images, *size_out), expected.float(), atol=2e-6, rtol=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(*[st.integers(1, 300)] * 2), st.tuples(*[st.integers(1, 12)] * 2), st.integers(0, 99))
+def test_any_size_agrees_with_torch_and_flips_flip_the_result(size_in, blocks, seed):
+    size_out = (32 * blocks[0], 32 * blocks[1])
+    images = torch.rand(1, 3, *size_in, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    expected = torch.nn.functional.interpolate(images, size_out, mode="bilinear", antialias=True, align_corners=False)
+    for axes in ((), (2,), (3,), (2, 3)):
+        torch.testing.assert_close(resize(images.flip(axes), *size_out), expected.float().flip(axes), atol=2e-6, rtol=0)
 
 
 def test_constant_stays_constant_and_same_size_is_identity():
