@@ -15,7 +15,7 @@ from leafiqa.files import check_output, relative_name, write_whole
 from leafiqa.scoring.rows import COLUMNS, Row, Writer, format_of
 
 # How each format that `Writer` knows begins; an empty list of rows is a file of scores, too.
-_JSON_ROW = rb'\{"image": "(?:[^"\\]|\\.)*", "score": [^"]*, "error": "'
+_JSON_ROW = rb'\{"image": "(?:[^"\\]|\\.)*", "score": [^,]*, "error": "'
 _BEGINS = re.compile(
     rb"image,score,error,note,metric,weights"
     rb"|" + _JSON_ROW + rb"|\[\s*(?:\]|" + _JSON_ROW + rb")"
