@@ -2,6 +2,7 @@
 
 import json
 import math
+from importlib import metadata
 
 import pytest
 import torch
@@ -69,6 +70,8 @@ def test_batches_are_equal_to_single_calls(teacher):
 
 
 def test_padding_changes_nothing(tmp_path):
+    if int(metadata.version("transformers").split(".")[0]) < 5:
+        pytest.skip("the tiny Qwen2-VL is built with the configuration of transformers 5")
     """A small and a large image are questions of different length: what is added to the shorter one is not seen."""
     teacher = LocalTeacher(str(build_tiny_qwen(tmp_path / "qwen")), device_map="cpu", dtype="float32")
     questions = [(picture(0.3, side=28),), (picture(0.8, side=112),), (picture(0.5, side=56),)]
