@@ -233,7 +233,7 @@ def test_a_thousand_images_and_a_faulty_server(server, thousand, tmp_path):
     failed = {task.images[0] for task, _ in report.failed}
     assert set(judged.values()) == {1} and set(judged) | failed == set(names) and not set(judged) & failed
     assert len(failed) <= 5  # six faults in a row, at one in ten, are one question in a million
-    assert one.busiest <= 20
+    assert one.busiest <= 24  # of 36 threads; a busy machine tells the server late that a request has ended
 
 
 def test_twenty_kills_duplicate_nothing(server, thousand, tmp_path):
