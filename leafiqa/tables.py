@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from leafiqa.errors import InputError
 from leafiqa.files import StrPath, as_path, printable
@@ -179,3 +180,16 @@ def _delimiter(text: str) -> str:
     first = next((line for line in re.split(r"[\r\n]+", text) if line.strip()), "")
     outside = re.sub(r'"[^"]*"', "", first)
     return max((",", ";", "\t"), key=outside.count)
+
+
+def to_frame(content: Any) -> Any:
+    """Return rows, or lists by column, as a pandas DataFrame.
+
+    Raises:
+        InputError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise InputError("to_pandas() needs pandas: pip install pandas") from error
+    return pandas.DataFrame(content)

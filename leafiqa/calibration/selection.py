@@ -28,7 +28,7 @@ from leafiqa.evidence.scores import read_scores
 from leafiqa.files import StrPath, check_output, relative_name, write_whole
 from leafiqa.metric import Metric
 from leafiqa.scoring.rows import csv_line
-from leafiqa.tables import read_table, safe_cell
+from leafiqa.tables import read_table, safe_cell, to_frame
 
 _COLUMNS = ["image", "mos", "score", "stands_for"]
 _COMPONENTS = 32
@@ -208,11 +208,7 @@ class Selection:
         Raises:
             InputError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise InputError("to_pandas() needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self.to_dict())
+        return to_frame(self.to_dict())
 
     def to_csv(self, path: StrPath, *, overwrite: bool = False) -> None:
         """Write a table with an empty column `mos` to be filled in; names are relative to its folder.

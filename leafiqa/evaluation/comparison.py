@@ -29,7 +29,7 @@ from leafiqa.files import check_output, printable, write_whole
 from leafiqa.labels.copies import join_copies
 from leafiqa.labels.mos_table import Labelled, MosTable
 from leafiqa.scoring.rows import csv_line
-from leafiqa.tables import safe_cell
+from leafiqa.tables import safe_cell, to_frame
 
 # Below this many images a part's correlation says next to nothing.
 _PART_LEAST = 10
@@ -144,11 +144,7 @@ class Comparison:
         Raises:
             InputError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise InputError("to_pandas() needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self.measures())
+        return to_frame(self.measures())
 
     def __str__(self) -> str:
         return report(self)

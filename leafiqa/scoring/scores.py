@@ -13,6 +13,7 @@ import numpy as np
 from leafiqa.errors import InputError
 from leafiqa.files import check_output, relative_name, write_whole
 from leafiqa.scoring.rows import COLUMNS, Row, Writer, format_of
+from leafiqa.tables import to_frame
 
 # How each format that `Writer` knows begins; an empty list of rows is a file of scores, too.
 _JSON_ROW = rb'\{"image": "(?:[^"\\]|\\.)*", "score": [^,]*, "error": "'
@@ -126,11 +127,7 @@ class Scores:
         Raises:
             InputError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise InputError("to_pandas() needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self.to_dict())
+        return to_frame(self.to_dict())
 
     def save(self, path: str | os.PathLike[str], *, format: str | None = None, overwrite: bool = False) -> None:
         """Write the rows as `leafiqa score -o` does; the format follows from the ending.
