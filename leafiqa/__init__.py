@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from leafiqa.api.generators import best, compare, report
     from leafiqa.api.making import calibrate, distill, import_judgments, select, summarise_evidence
     from leafiqa.api.using import create_metric, evaluate, iter_scores, model_card, push, score
     from leafiqa.errors import (
@@ -38,6 +39,7 @@ __version__ = "0.2.0"
 
 # Where each public name lives. Loaded on first use, so that `import leafiqa` is cheap and needs no torch.
 _HOMES = {
+    "leafiqa.api.generators": ("best", "compare", "report"),
     "leafiqa.api.making": ("calibrate", "distill", "import_judgments", "select", "summarise_evidence"),
     "leafiqa.api.using": ("create_metric", "evaluate", "iter_scores", "model_card", "push", "score"),
     "leafiqa.errors": (
@@ -78,7 +80,9 @@ __all__ = [
     "TrainingError",
     "UnknownModelError",
     "WeightsError",
+    "best",
     "calibrate",
+    "compare",
     "create_metric",
     "distill",
     "evaluate",
@@ -88,6 +92,7 @@ __all__ = [
     "list_models",
     "model_card",
     "push",
+    "report",
     "score",
     "select",
     "summarise_evidence",

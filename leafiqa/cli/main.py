@@ -8,7 +8,21 @@ import sys
 import click
 
 import leafiqa
-from leafiqa.cli import calibrate, demo, distill, eval, evidence, import_, label, models, score, select
+from leafiqa.cli import (
+    best,
+    calibrate,
+    compare,
+    demo,
+    distill,
+    eval,
+    evidence,
+    import_,
+    label,
+    models,
+    report,
+    score,
+    select,
+)
 from leafiqa.cli.memory import keep_freed_memory
 from leafiqa.cli.output import note
 from leafiqa.errors import LeafiqaError
@@ -18,6 +32,9 @@ COMMANDS = (
     models.models,
     models.info,
     demo.command,
+    compare.command,
+    report.command,
+    best.command,
     label.command,
     import_.command,
     evidence.command,

@@ -67,10 +67,28 @@ table_options = _all(
     click.option("--split", help="Only this split: of the table's column split, or official."),
 )
 
+layout_option = click.option(
+    "--layout",
+    type=click.Choice(["names", "numbered", "folders", "geneval"]),
+    help="How prompts are told from file names.  [default: recognised]",
+)
+
+cache_options = _all(
+    click.option("--cache", type=FILE, help="Keep scores by content here.  [default: in the user's cache folder]"),
+    click.option("--no-cache", is_flag=True, help="Neither look up nor keep scores."),
+)
+
 evidence_options = _all(
     click.option("--evidence", type=FILE, multiple=True, help="A teacher's evidence; several times for several files."),
     click.option("--evidence-images", type=FOLDER, help="Folder that the evidence's names are relative to."),
 )
+
+
+def cache_of(cache: Path | None, no_cache: bool) -> Path | bool:
+    """Return the argument `cache` of the verbs that `cache_options` mean."""
+    if no_cache and cache is not None:
+        raise click.UsageError("--cache and --no-cache exclude each other")
+    return False if no_cache else cache or True
 
 
 def metrics_of(names: tuple[str, ...], places: tuple[str, ...], device: str) -> list[Any]:

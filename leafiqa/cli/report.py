@@ -1,0 +1,89 @@
+"""`leafiqa report`: a page to show, of a folder or of several generators."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+from leafiqa.cli.options import (
+    FILE,
+    device_option,
+    metrics_of,
+    overwrite_option,
+    recursive_option,
+    several_metrics_options,
+)
+from leafiqa.cli.output import note, remarks
+from leafiqa.cli.progress import progress
+
+
+@click.command("report", short_help="Write a page to show: distribution, worst, best.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("-o", "--output", type=FILE, required=True, help="The page: one HTML file.")
+@several_metrics_options
+@recursive_option
+@click.option("--title", help="The page's title.")
+@click.option(
+    "--thumbnails",
+    type=click.Choice(["embed", "beside"]),
+    default="embed",
+    show_default=True,
+    help="Small copies of pictures in the page, or in a folder beside it.",
+)
+@click.option(
+    "--max-images", type=click.IntRange(0), default=1500, show_default=True, help="At most so many small copies."
+)
+@device_option
+@overwrite_option
+def command(
+    paths: tuple[str, ...],
+    output: Path,
+    names: tuple[str, ...],
+    places: tuple[str, ...],
+    recursive: bool,
+    title: str | None,
+    thumbnails: str,
+    max_images: int,
+    device: str,
+    overwrite: bool,
+) -> None:
+    """Write one HTML page that opens by double click and makes no request.
+
+    PATH is a file, folder or pattern of pictures; or NAME=PLACE, at least two, which are compared as `leafiqa compare`
+    does.
+    """
+    import leafiqa
+    from leafiqa.files import check_output
+    from leafiqa.generators.places import as_mapping
+    from leafiqa.reports.pages import is_page
+
+    check_output(output, overwrite=overwrite, is_ours=is_page)
+    warnings.simplefilter("ignore")
+    metrics = metrics_of(names, places, device) if names or places else None
+    given = as_mapping(paths)
+    source: Any
+    with progress("scoring") as bar:
+        if isinstance(given, dict):
+            compared = leafiqa.compare(given, metrics, device=device, progress=bar)
+            source, failed, lines = compared, len(compared.failed), compared.remarks
+        else:
+            scored = leafiqa.score(given, metrics or "leaf", recursive=recursive, device=device, progress=bar)
+            source, failed, lines = scored, len({row.image for row in scored.failed}), scored.remarks
+    with progress("thumbnails") as bar:
+        leafiqa.report(
+            source,
+            output,
+            title=title,
+            thumbnails=thumbnails,
+            max_images=max_images,
+            overwrite=overwrite,
+            progress=bar,
+        )
+    remarks(lines)
+    note(f"page written to {output}")
+    if failed:
+        note(f"leafiqa: {failed} images have no score; the page names them")
+        raise click.exceptions.Exit(1)

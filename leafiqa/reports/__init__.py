@@ -1,0 +1,1 @@
+"""Pages to show: one HTML file each, which opens by double click and makes no request."""
