@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from leafiqa.errors import (
         CalibrationError,
         EvidenceError,
+        GuardWarning,
         ImageError,
         ImageWarning,
         InputError,
@@ -45,6 +46,7 @@ _HOMES = {
     "leafiqa.errors": (
         "CalibrationError",
         "EvidenceError",
+        "GuardWarning",
         "ImageError",
         "ImageWarning",
         "InputError",
@@ -67,6 +69,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "CalibrationError",
     "EvidenceError",
+    "GuardWarning",
     "ImageError",
     "ImageWarning",
     "InputError",

@@ -73,3 +73,7 @@ class TeacherUnusable(TeacherError):
 
 class ImageWarning(UserWarning):
     """An image of several could not be scored (its score is NaN), or was scored with a remark."""
+
+
+class GuardWarning(UserWarning):
+    """Pictures under optimisation have left the range of those before: the reward may be hacked."""

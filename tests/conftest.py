@@ -21,6 +21,12 @@ keep_freed_memory()
 DATA = Path(os.environ.get("LEAFIQA_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def scores_kept_apart(tmp_path_factory):
+    """Keep the tests' scores out of the user's cache."""
+    os.environ["LEAFIQA_CACHE"] = str(tmp_path_factory.mktemp("cache") / "scores.sqlite")
+
+
 def pytest_collection_modifyitems(items):
     skip_data = pytest.mark.skip(reason=f"image sets not found in {DATA}; set LEAFIQA_DATA")
     skip_cuda = pytest.mark.skip(reason="no CUDA device")

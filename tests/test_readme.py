@@ -92,7 +92,8 @@ def test_help_tells_each_option_in_one_way():
                     kind = (param.is_flag, type(param.type).__name__, param.nargs)
                     forms.setdefault(option, {}).setdefault(kind, []).append(name)
                 assert param.help, (name, param.opts)
-    allowed = {"-o", "--output", "--min"}  # of calibrate a student, FOLDER/arch.tag, which may not be there yet
+    # -o of calibrate is a student, FOLDER/arch.tag, which may not be there yet; --by of compare a difference.
+    allowed = {"-o", "--output", "--min", "--by"}
     assert {option: uses for option, uses in forms.items() if len(uses) > 1 and option not in allowed} == {}
     for name in cli.commands:
         assert "..." not in [

@@ -164,7 +164,7 @@ def best(
         InputError: no pictures, a layout that can be read in two ways, or an argument that is none of the above.
         UnknownModelError, WeightsError: see `create_metric`.
     """
-    from leafiqa.generators.best_pictures import PER, best_pictures
+    from leafiqa.generators.best_pictures import PER, choose_pictures
     from leafiqa.generators.layouts import UNGROUPED
     from leafiqa.generators.places import as_places, gather_samples
     from leafiqa.generators.scoring_samples import score_samples
@@ -186,7 +186,7 @@ def best(
         )
     if len(scored.scores) > 1:
         raise InputError(f"best pictures are chosen by one metric, got {', '.join(scored.scores)}")
-    found = best_pictures(scored, per, n)
+    found = choose_pictures(scored, per, n)
     grouped = f"read as {samples.layout}" if per == "prompt" else f"the best of each {per}" if per != "all" else ""
     found.remarks = [*filter(None, [grouped]), *samples.remarks, *found.remarks]
     return found
@@ -300,8 +300,8 @@ def report(
     from leafiqa.api.using import score
     from leafiqa.files import as_path, check_output, write_whole
     from leafiqa.generators.generator_comparison import GeneratorComparison
-    from leafiqa.reports.generators_page import generators_page
-    from leafiqa.reports.images_page import images_page
+    from leafiqa.reports.generators_page import render_generators
+    from leafiqa.reports.images_page import render_images
     from leafiqa.reports.pages import is_page
     from leafiqa.reports.pictures import check_pictures
     from leafiqa.scoring.scores import Scores
@@ -317,7 +317,7 @@ def report(
     elif metric is not None or weights is not None:
         raise InputError("metric and weights are for files that are still to be scored")
     if isinstance(source, GeneratorComparison):
-        text = generators_page(
+        text = render_generators(
             source,
             page,
             title=title or f"Image generators: {', '.join(source.samples.generators)}",
@@ -329,7 +329,7 @@ def report(
     else:
         if not source.rows:
             raise InputError("there are no scores to show")
-        text = images_page(
+        text = render_images(
             source,
             page,
             title=title or "Image quality",

@@ -45,7 +45,7 @@ _WORSE = 3
 @click.option("--latex", is_flag=True, help="Print a table for a paper: LaTeX with booktabs.")
 @click.option("--html", type=FILE, help="Write the page that shows everything, pictures too: one file.")
 @click.option("--csv", type=FILE, help="Write a row for each metric and generator as CSV.")
-@click.option("--pairs", type=FILE, help="Write a row for each metric and pair of generators as CSV.")
+@click.option("--differences", type=FILE, help="Write a row for each metric and pair of generators as CSV.")
 @click.option("--scores", type=FILE, help="Write each image's prompt and scores as CSV.")
 @overwrite_option
 @click.option("--fail-if-worse", "baseline", metavar="GENERATOR", help="Exit with 3 if another one is worse than this.")
@@ -67,7 +67,7 @@ def command(
     latex: bool,
     html: Path | None,
     csv: Path | None,
-    pairs: Path | None,
+    differences: Path | None,
     scores: Path | None,
     overwrite: bool,
     baseline: str | None,
@@ -90,7 +90,7 @@ def command(
     if by is not None and baseline is None:
         raise click.UsageError("--by belongs to --fail-if-worse")
     inputs = [place for place in generators if os.path.isfile(place)]
-    for output in filter(None, (csv, pairs, scores, html)):
+    for output in filter(None, (csv, differences, scores, html)):
         check_output(output, inputs=inputs, overwrite=overwrite or not os.path.exists(output))
     if html is not None:
         check_output(html, inputs=inputs, overwrite=overwrite, is_ours=is_page)
@@ -113,7 +113,7 @@ def command(
     remarks(found.remarks)
     for path, why in found.failed.items():
         note(f"  error  {path}: {why}")
-    for place, write in ((csv, found.to_csv), (pairs, found.pairs_to_csv), (scores, found.scores_to_csv)):
+    for place, write in ((csv, found.to_csv), (differences, found.pairs_to_csv), (scores, found.scores_to_csv)):
         if place is not None:
             write(place, overwrite=overwrite)
     if html is not None:

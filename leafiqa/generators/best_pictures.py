@@ -165,7 +165,7 @@ def _free_name(image: Path, taken: set[str]) -> str:
     return name
 
 
-def best_pictures(scored: ScoredSamples, per: str, n: int) -> BestPictures:
+def choose_pictures(scored: ScoredSamples, per: str, n: int) -> BestPictures:
     """Choose the best pictures of each group by the first metric.
 
     Args:

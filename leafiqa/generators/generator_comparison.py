@@ -178,7 +178,7 @@ class GeneratorComparison:
         everything = {
             "layout": self.samples.layout,
             "unit": "prompt",
-            "interval": "95 %: Student's t below 30 prompts, studentised bootstrap over prompts from 30 on",
+            "interval": "95 %: Student's t below 30 prompts, symmetric studentised bootstrap over prompts from 30 on",
             "p": "two-sided sign flips of the prompts' differences; corrected for the number of pairs by Holm",
             "below": self.below,
             "metrics": metrics,

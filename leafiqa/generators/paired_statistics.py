@@ -4,8 +4,8 @@ The prompt is the unit: pictures of one prompt are alike, so that counting them 
 are far too narrow (nominal 95 % intervals then cover 69 to 89 %; `benchmarks/coverage.py`). Each prompt's pictures
 are averaged, and the difference of two generators is taken prompt by prompt.
 
-Miller 2024 (arXiv 2411.00640): clustered errors, paired differences, power. Efron and Tibshirani 1993, section 12.5:
-studentised bootstrap. Holm 1979: correction.
+Miller 2024 (arXiv 2411.00640): clustered errors, paired differences, power. Hall 1988, "On symmetric bootstrap
+confidence intervals". Holm 1979: correction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scipy import stats
 Array = NDArray[np.float64]
 
 LEVEL = 0.05
-# Below this many prompts Student's t has the better coverage; from then on the bootstrap follows skewness.
+# Below this many prompts Student's t; from then on the bootstrap, which follows the shape of the differences.
 BOOTSTRAP_FROM = 30
 # Above this many prompts both, and permutations as well, equal the normal theory to the third digit.
 LARGE = 5000
@@ -34,7 +34,8 @@ _HELD = 2_000_000
 def mean_interval(values: Array, seed: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of a mean of independent values, one a prompt.
 
-    Student's t below `BOOTSTRAP_FROM` values and above `LARGE`, the studentised bootstrap between.
+    Student's t below `BOOTSTRAP_FROM` values and above `LARGE`, the symmetric studentised bootstrap between: with
+    skewed differences the equal-tailed one, BCa and percentiles hold the true mean in 92 to 94 % at 30 prompts.
 
     Args:
         values: `(n,)`.
@@ -61,8 +62,8 @@ def mean_interval(values: Array, seed: int = 0) -> tuple[float, float]:
         deviation = drawn.std(axis=1, ddof=1)
         good = deviation > 0
         ratios.append(drawn.mean(axis=1)[good] / deviation[good] * math.sqrt(n))
-    low, high = np.quantile(np.concatenate(ratios), [LEVEL / 2, 1 - LEVEL / 2])
-    return mean - float(high) * error, mean - float(low) * error
+    half = float(np.quantile(np.abs(np.concatenate(ratios)), 1 - LEVEL)) * error
+    return mean - half, mean + half
 
 
 def sign_flip_p(differences: Array, seed: int = 0) -> float:

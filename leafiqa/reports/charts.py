@@ -129,7 +129,7 @@ _DASHES = ("none", "7 4", "2 3", "10 3 2 3", "14 4", "4 2 1 2", "1 4", "12 2 2 2
 _LABEL = 15.0
 
 
-def curves(
+def draw_curves(
     values: Sequence[tuple[str, Sequence[tuple[int, float]]]], width: float = 640, height: float = 300
 ) -> Curves:
     """Return best-of-N curves; N is on a logarithmic axis.

@@ -24,7 +24,7 @@ from leafiqa.generators.rendering import (
     rank,
 )
 from leafiqa.generators.samples import Sample
-from leafiqa.reports.charts import axis_over, curves, distribution, whiskers
+from leafiqa.reports.charts import axis_over, distribution, draw_curves, whiskers
 from leafiqa.reports.pages import island, render
 from leafiqa.reports.pictures import Item, Pictures
 
@@ -46,7 +46,7 @@ Row = dict[str, Any]
 Cells = dict[tuple[str, str], list[tuple[Sample, float]]]
 
 
-def generators_page(
+def render_generators(
     comparison: GeneratorComparison,
     page: StrPath,
     *,
@@ -105,7 +105,7 @@ def generators_page(
         ],
         alone=standing_alone(comparison.agreement),
         chart=_distributions(comparison, lead),
-        curves=curves(several) if several else None,
+        curves=draw_curves(several) if several else None,
         changes=changes,
         pairs_left=max(0, len(lead.pairs) - _PAIRS),
         ends=ends,

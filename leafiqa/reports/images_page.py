@@ -20,7 +20,7 @@ _FAILED = 200
 _WIDTH, _HEIGHT = 560, 90
 
 
-def images_page(
+def render_images(
     scores: Scores,
     page: StrPath,
     *,
