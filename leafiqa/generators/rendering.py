@@ -22,7 +22,8 @@ def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
     """Return a number to so many decimals, a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "-"
-    return f"{value:{'+' if sign else ''}.{digits}f}"
+    # Adding zero makes -0.0 of a value that rounds to nothing 0.0.
+    return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
 
 
 def interval(ends: tuple[float, float], digits: int = 3, sign: bool = False) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,51 +76,91 @@ def quantities(images: Tensor) -> Tensor:
 class RewardGuard:
     """Holds pictures under optimisation against pictures of before.
 
+    With prompts, each picture is held against those of its own prompt: what a picture shows then no longer hides what
+    optimisation does to it, and smaller drifts are heard.
+
     Args:
         reference: pictures of the model before it is optimised, at least 16, on the prompts that it is optimised on.
+        prompts: of these pictures; None holds pictures against all of the reference together.
         limit: an alarm is raised when the mean of recent pictures has moved by more than so many standard deviations
             of the reference, and that is no chance (four standard errors).
         window: how many recent pictures are looked at.
 
     Raises:
-        InputError: fewer than 16 pictures, or pictures that no metric takes.
+        InputError: fewer than 16 pictures, another number of prompts, or pictures that no metric takes.
 
     Example:
-        >>> guard = RewardGuard(pictures_of_the_base_model)
+        >>> guard = RewardGuard(pictures_of_the_base_model, prompts)
         >>> reward = ddpo_reward("leaf", guard=guard)
     """
 
-    def __init__(self, reference: Iterable[Any], *, limit: float = 0.8, window: int = 256) -> None:
+    def __init__(
+        self,
+        reference: Iterable[Any],
+        prompts: Sequence[str] | None = None,
+        *,
+        limit: float = 0.5,
+        window: int = 256,
+    ) -> None:
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not (math.isfinite(limit) and limit > 0):
             raise InputError(f"limit must be a number above 0, got {limit!r}")
         self.limit = float(limit)
-        self._recent: deque[Tensor] = deque(maxlen=whole_number(window, "window", _LEAST))
+        self._recent: deque[tuple[Tensor, bool]] = deque(maxlen=whole_number(window, "window", _LEAST))
         measured = _measured(reference)
         if len(measured) < _LEAST:
             raise InputError(f"reference must hold at least {_LEAST} pictures, got {len(measured)}")
         self._count = len(measured)
         self.mean = measured.mean(dim=0)
-        self.deviation = measured.std(dim=0)
+        # A quantity that is the same in all of the reference has no spread to be held against.
+        self.deviation = measured.std(dim=0).clamp(min=1e-4)
+        self._of_prompt: dict[str, Tensor] = {}
+        if prompts is not None:
+            by_prompt: dict[str, list[Tensor]] = {}
+            for prompt, row in zip(_as_many(prompts, len(measured)), measured):
+                by_prompt.setdefault(prompt, []).append(row)
+            self._of_prompt = {prompt: torch.stack(rows).mean(dim=0) for prompt, rows in by_prompt.items()}
 
-    def check(self, images: Any) -> GuardReport:
+    def check(self, images: Any, prompts: Sequence[str] | None = None) -> GuardReport:
         """Look at pictures, and report on the recent ones together.
 
         Args:
             images: `(B, 3, H, W)` float in [0, 1] or uint8, or a list of pictures in any form that a metric takes.
+            prompts: of these pictures; those that the reference knows are held against their own.
+
+        Raises:
+            InputError: another number of prompts than pictures.
         """
-        self._recent.extend(_measured(images))
-        recent = torch.stack(list(self._recent))
-        n = len(recent)
-        # A quantity that was the same in all of the reference has no spread to be held against.
-        drift = (recent.mean(dim=0) - self.mean) / self.deviation.clamp(min=1e-4)
-        error = math.sqrt(1 / n + 1 / self._count)
+        measured = _measured(images)
+        known = [""] * len(measured) if prompts is None else _as_many(prompts, len(measured))
+        for row, prompt in zip(measured, known):
+            own = self._of_prompt.get(prompt)
+            self._recent.append((row - (self.mean if own is None else own), own is not None))
+        moved = torch.stack([row for row, _ in self._recent])
+        paired = sum(of for _, of in self._recent) / len(self._recent)
+        n = len(moved)
+        drift = moved.mean(dim=0) / self.deviation
+        spread = moved.std(dim=0, correction=min(1, n - 1)).clamp(min=1e-4) / self.deviation
+        # The mean of the reference is uncertain, too, where pictures are not held against their own prompt's.
+        error = (spread**2 / n + (1 - paired) / self._count).sqrt()
         drifts = dict(zip(QUANTITIES, drift.tolist()))
+        sure = dict(zip(QUANTITIES, (drift.abs() > _SURE * error).tolist()))
         alarms = [
             f"{name} is {'higher' if value > 0 else 'lower'} than before by {abs(value):.1f} standard deviations"
             for name, value in drifts.items()
-            if abs(value) > self.limit and abs(value) / error > _SURE
+            if n >= _LEAST and abs(value) > self.limit and sure[name]
         ]
         return GuardReport(n, drifts, alarms)
+
+
+def _as_many(prompts: Sequence[str], count: int) -> list[str]:
+    """Return prompts as a list of so many.
+
+    Raises:
+        InputError: they are not as many.
+    """
+    if isinstance(prompts, str) or len(prompts) != count:
+        raise InputError(f"prompts must be as many as pictures, {count}, got {prompts!r:.80}")
+    return list(prompts)
 
 
 @torch.no_grad()

@@ -49,7 +49,8 @@ def ddpo_reward(
         scores = exact_scores(scorer, pictures).float().cpu().numpy()
         info: dict[str, Any] = {}
         if guard is not None:
-            seen = guard.check(pictures)
+            # Prompts come as tuples, lists or arrays, or not at all.
+            seen = guard.check(pictures, None if prompts is None else [str(prompt) for prompt in prompts])
             info = {"guard": seen.drifts, "alarms": seen.alarms}
             if seen.alarms:
                 warnings.warn(

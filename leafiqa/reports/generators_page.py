@@ -83,6 +83,7 @@ def render_generators(
     several = [(of.name, curve_points(of)) for of in scored if len(of.best_of) > 1]
     return render(
         "generators.html",
+        beside=thumbnails == "beside",
         title=title,
         headline=headline(lead),
         lead=lead,

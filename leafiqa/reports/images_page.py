@@ -68,6 +68,7 @@ def render_images(
     told += f"; {len(failed)} could not be scored" if failed else ""
     return render(
         "images.html",
+        beside=thumbnails == "beside",
         title=title,
         headline=f"{told}.",
         metric=metric,

@@ -66,18 +66,20 @@ def _environment() -> Environment:
     return made
 
 
-def render(template: str, **content: Any) -> str:
+def render(template: str, *, beside: bool, **content: Any) -> str:
     """Return a page.
 
     Args:
         template: a file in `templates/`.
+        beside: whether pictures lie beside the page; otherwise they may come from the page itself only.
         content: what the template needs; all of it is escaped, JSON islands apart.
     """
     style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    # Styles and scripts only as they are here; pictures only from the page itself, or from beside it.
+    pictures = "'self'" if beside else "data:"
+    # Styles and scripts only as they are here.
     policy = (
-        f"default-src 'none'; img-src data: 'self' file:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        f"default-src 'none'; img-src {pictures}; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
     return (
