@@ -180,6 +180,7 @@ def best(
             samples,
             _metrics(metric, weights, device),
             cache=store,
+            device=device,
             batch_size=batch_size,
             workers=workers,
             progress=progress,

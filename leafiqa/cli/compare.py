@@ -17,6 +17,7 @@ from leafiqa.cli.options import (
     layout_option,
     metrics_of,
     overwrite_option,
+    page_options,
     seed_option,
     several_metrics_options,
 )
@@ -44,6 +45,7 @@ _WORSE = 3
 @click.option("--markdown", is_flag=True, help="Print the tables in Markdown.")
 @click.option("--latex", is_flag=True, help="Print a table for a paper: LaTeX with booktabs.")
 @click.option("--html", type=FILE, help="Write the page that shows everything, pictures too: one file.")
+@page_options
 @click.option("--csv", type=FILE, help="Write a row for each metric and generator as CSV.")
 @click.option("--differences", type=FILE, help="Write a row for each metric and pair of generators as CSV.")
 @click.option("--scores", type=FILE, help="Write each image's prompt and scores as CSV.")
@@ -66,6 +68,8 @@ def command(
     markdown: bool,
     latex: bool,
     html: Path | None,
+    thumbnails: str,
+    max_images: int,
     csv: Path | None,
     differences: Path | None,
     scores: Path | None,
@@ -118,7 +122,7 @@ def command(
             write(place, overwrite=overwrite)
     if html is not None:
         with progress("thumbnails") as bar:
-            leafiqa.report(found, html, overwrite=overwrite, progress=bar)
+            leafiqa.report(found, html, thumbnails=thumbnails, max_images=max_images, overwrite=overwrite, progress=bar)
     if as_json:
         result_json(found.to_dict())
     else:

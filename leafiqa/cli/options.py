@@ -73,6 +73,19 @@ layout_option = click.option(
     help="How prompts are told from file names.  [default: recognised]",
 )
 
+page_options = _all(
+    click.option(
+        "--thumbnails",
+        type=click.Choice(["embed", "beside"]),
+        default="embed",
+        show_default=True,
+        help="Small copies of pictures in the page, or in a folder beside it.",
+    ),
+    click.option(
+        "--max-images", type=click.IntRange(0), default=1500, show_default=True, help="At most so many small copies."
+    ),
+)
+
 cache_options = _all(
     click.option("--cache", type=FILE, help="Keep scores by content here.  [default: in the user's cache folder]"),
     click.option("--no-cache", is_flag=True, help="Neither look up nor keep scores."),

@@ -13,6 +13,7 @@ from leafiqa.cli.options import (
     device_option,
     metrics_of,
     overwrite_option,
+    page_options,
     recursive_option,
     several_metrics_options,
 )
@@ -26,16 +27,7 @@ from leafiqa.cli.progress import progress
 @several_metrics_options
 @recursive_option
 @click.option("--title", help="The page's title.")
-@click.option(
-    "--thumbnails",
-    type=click.Choice(["embed", "beside"]),
-    default="embed",
-    show_default=True,
-    help="Small copies of pictures in the page, or in a folder beside it.",
-)
-@click.option(
-    "--max-images", type=click.IntRange(0), default=1500, show_default=True, help="At most so many small copies."
-)
+@page_options
 @device_option
 @overwrite_option
 def command(

@@ -62,7 +62,7 @@ def headline(result: MetricResult) -> str:
     best = printable(names[0])
     rivals = [printable(name) for name in names[1:] if _open(result, names[0], name)]
     if not rivals:
-        return f"{best} is better than all {len(names) - 1} others."
+        return f"{best} is better than {'both' if len(names) == 3 else f'all {len(names) - 1}'} others."
     if len(rivals) == len(names) - 1:
         return f"No generator is clearly the best: {best} has the highest mean, and none is shown to be worse."
     beaten = len(names) - 1 - len(rivals)
