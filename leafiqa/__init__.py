@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from leafiqa.api.generators import best, compare, report
     from leafiqa.api.making import calibrate, distill, import_judgments, select, summarise_evidence
+    from leafiqa.api.rating import export_ratings, rate, summarise_ratings
     from leafiqa.api.using import create_metric, evaluate, iter_scores, model_card, push, score
     from leafiqa.errors import (
         CalibrationError,
@@ -42,6 +43,7 @@ __version__ = "0.2.0"
 _HOMES = {
     "leafiqa.api.generators": ("best", "compare", "report"),
     "leafiqa.api.making": ("calibrate", "distill", "import_judgments", "select", "summarise_evidence"),
+    "leafiqa.api.rating": ("export_ratings", "rate", "summarise_ratings"),
     "leafiqa.api.using": ("create_metric", "evaluate", "iter_scores", "model_card", "push", "score"),
     "leafiqa.errors": (
         "CalibrationError",
@@ -89,16 +91,19 @@ __all__ = [
     "create_metric",
     "distill",
     "evaluate",
+    "export_ratings",
     "import_judgments",
     "iter_scores",
     "label",
     "list_models",
     "model_card",
     "push",
+    "rate",
     "report",
     "score",
     "select",
     "summarise_evidence",
+    "summarise_ratings",
 ]
 
 

@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "leafiqa"
 # From the bottom to the top, as docs/architecture.md draws it.
 ROOMS = (
     "errors arguments files tables images model metric scoring labels evaluation generators reports evidence teachers "
-    "training calibration distillation integrations api cli"
+    "training calibration distillation rating integrations api cli"
 ).split()
 
 

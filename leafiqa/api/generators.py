@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from leafiqa.generators.generator_comparison import GeneratorComparison
     from leafiqa.generators.places import Generators
     from leafiqa.generators.score_cache import ScoreCache
+    from leafiqa.rating.panel import Panel
     from leafiqa.scoring.scores import Scores
 
 
@@ -262,7 +263,7 @@ def _need_pairs(found: GeneratorComparison) -> None:
 
 
 def report(
-    source: GeneratorComparison | Scores | Paths,
+    source: GeneratorComparison | Scores | Panel | Paths,
     output: str | os.PathLike[str],
     *,
     metric: Any = None,
@@ -278,9 +279,11 @@ def report(
     """Write a page to show: one HTML file that opens by double click and makes no request.
 
     Args:
-        source: what `compare` or `score` returned; or files, folders and patterns, which are scored first.
+        source: what `compare`, `score` or `summarise_ratings` returned; or files, folders and patterns, which are
+            scored first.
         output: the page, `.html`.
-        metric: for files: a metric or several, see `score`; the first one orders the pictures.
+        metric: for files: a metric or several, see `score`; the first one orders the pictures. For ratings: a metric
+            whose disagreement with the raters is shown.
         weights: for files: see `create_metric`.
         recursive: for files: look into the folders of a folder, too.
         title: the page's title.
@@ -301,6 +304,8 @@ def report(
     from leafiqa.api.using import score
     from leafiqa.files import as_path, check_output, write_whole
     from leafiqa.generators.generator_comparison import GeneratorComparison
+    from leafiqa.rating.panel import Panel
+    from leafiqa.rating.rating_page import render_rating
     from leafiqa.reports.generators_page import render_generators
     from leafiqa.reports.images_page import render_images
     from leafiqa.reports.pages import is_page
@@ -312,32 +317,33 @@ def report(
     if page.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"output must be a page, .html, got {page}")
     check_output(page, overwrite=overwrite, is_ours=is_page)
-    if not isinstance(source, (GeneratorComparison, Scores)):
-        lead = "leaf" if metric is None and weights is None else metric or "leaf"
-        source = score(source, lead, weights=weights, recursive=recursive, device=device, progress=progress)
-    elif metric is not None or weights is not None:
-        raise InputError("metric and weights are for files that are still to be scored")
+    options: dict[str, Any] = {
+        "most": max_images,
+        "thumbnails": thumbnails,
+        "overwrite": overwrite,
+        "progress": progress,
+    }
+    chosen = "leaf" if metric is None else metric
     if isinstance(source, GeneratorComparison):
-        text = render_generators(
-            source,
-            page,
-            title=title or f"Image generators: {', '.join(source.samples.generators)}",
-            most=max_images,
-            thumbnails=thumbnails,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        if metric is not None or weights is not None:
+            raise InputError("metric and weights are for files that are still to be scored, and for ratings")
+        names = ", ".join(source.samples.generators)
+        text = render_generators(source, page, title=title or f"Image generators: {names}", **options)
+    elif isinstance(source, Panel):
+        scores: dict[str, float] = {}
+        named = ""
+        if metric is not None or weights is not None:
+            rows = score([of.image for of in source.pictures], chosen, weights=weights, device=device).rows
+            scores = {row.image: row.score for row in rows if row.score is not None}
+            named = rows[0].metric
+        text = render_rating(source, page, title=title or "Ratings", scores=scores, metric=named, **options)
     else:
+        if not isinstance(source, Scores):
+            source = score(source, chosen, weights=weights, recursive=recursive, device=device, progress=progress)
+        elif metric is not None or weights is not None:
+            raise InputError("metric and weights are for files that are still to be scored, and for ratings")
         if not source.rows:
             raise InputError("there are no scores to show")
-        text = render_images(
-            source,
-            page,
-            title=title or "Image quality",
-            most=max_images,
-            thumbnails=thumbnails,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        text = render_images(source, page, title=title or "Image quality", **options)
     write_whole(page, text)
     return page
