@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafiqa.api.arguments import Paths, Progress
 from leafiqa.arguments import whole_number
-from leafiqa.errors import InputError
+from leafiqa.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     import torch
@@ -174,6 +174,8 @@ def best(
     if per not in PER:
         raise InputError(f"per must be one of {', '.join(PER)}, got {per!r}")
     if per != "prompt":
+        if layout is not None:
+            raise InputError(f"layout tells prompts apart, which per={per!r} does not look at")
         layout = UNGROUPED
     samples = gather_samples(as_places(images), layout=layout, single=True)
     with _opened(cache) as store:
@@ -189,8 +191,10 @@ def best(
     if len(scored.scores) > 1:
         raise InputError(f"best pictures are chosen by one metric, got {', '.join(scored.scores)}")
     found = choose_pictures(scored, per, n)
-    grouped = f"read as {samples.layout}" if per == "prompt" else f"the best of each {per}" if per != "all" else ""
-    found.remarks = [*filter(None, [grouped]), *samples.remarks, *found.remarks]
+    grouped = {"prompt": f"read as {samples.layout}", "folder": "the best of each folder", "all": "the best of all"}[
+        per
+    ]
+    found.remarks = [grouped, *samples.remarks, *found.remarks]
     return found
 
 
@@ -202,7 +206,17 @@ def _opened(cache: str | os.PathLike[str] | bool | None) -> Iterator[ScoreCache 
     if cache is None or cache is False:
         yield None
         return
-    with ScoreCache(usual_place() if cache is True else cache) as store:
+    if cache is not True and not isinstance(cache, (str, os.PathLike)):
+        raise InputError(f"cache must be a path, True or None, got {cache!r}")
+    try:
+        store = ScoreCache(usual_place() if cache is True else cache)
+    except OutputError:
+        if cache is not True:
+            raise
+        # Nobody asked for this place: a home that cannot be written to is no reason to stop.
+        yield None
+        return
+    with store:
         yield store
 
 
@@ -222,7 +236,8 @@ def _metrics(metric: Any, weights: str | os.PathLike[str] | None, device: Any) -
 
 
 def _names(columns: Sequence[str]) -> Sequence[str]:
-    if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
+    listed = isinstance(columns, (list, tuple, set)) and all(isinstance(column, str) for column in columns)
+    if not listed:
         raise InputError(f"columns must be a list of columns' names, got {columns!r}")
     return list(columns)
 
@@ -279,8 +294,8 @@ def report(
     """Write a page to show: one HTML file that opens by double click and makes no request.
 
     Args:
-        source: what `compare`, `score` or `summarise_ratings` returned; or files, folders and patterns, which are
-            scored first.
+        source: what `compare`, `score` or `summarise_ratings` returned; a file that `leafiqa score` wrote; or files,
+            folders and patterns, which are scored first.
         output: the page, `.html`.
         metric: for files: a metric or several, see `score`; the first one orders the pictures. For ratings: a metric
             whose disagreement with the raters is shown.
@@ -302,21 +317,18 @@ def report(
         OutputError: the page exists already, is an input, or there is no such folder.
     """
     from leafiqa.api.using import score
-    from leafiqa.files import as_path, check_output, write_whole
+    from leafiqa.files import write_whole
     from leafiqa.generators.generator_comparison import GeneratorComparison
+    from leafiqa.generators.places import read_scores
     from leafiqa.rating.panel import Panel
     from leafiqa.rating.rating_page import render_rating
     from leafiqa.reports.generators_page import render_generators
     from leafiqa.reports.images_page import render_images
-    from leafiqa.reports.pages import is_page
-    from leafiqa.reports.pictures import check_pictures
+    from leafiqa.reports.pictures import check_page, check_pictures
     from leafiqa.scoring.scores import Scores
 
     check_pictures(max_images, thumbnails)
-    page = as_path(output, "output")
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"output must be a page, .html, got {page}")
-    check_output(page, overwrite=overwrite, is_ours=is_page)
+    page = check_page(output, thumbnails, overwrite=overwrite)
     options: dict[str, Any] = {
         "most": max_images,
         "thumbnails": thumbnails,
@@ -338,7 +350,9 @@ def report(
             named = rows[0].metric
         text = render_rating(source, page, title=title or "Ratings", scores=scores, metric=named, **options)
     else:
-        if not isinstance(source, Scores):
+        if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() in (".csv", ".jsonl", ".json"):
+            source = read_scores(Path(source))
+        elif not isinstance(source, Scores):
             source = score(source, chosen, weights=weights, recursive=recursive, device=device, progress=progress)
         elif metric is not None or weights is not None:
             raise InputError("metric and weights are for files that are still to be scored, and for ratings")

@@ -77,8 +77,9 @@ def rate(
     from leafiqa.rating.knowledge import stands_for
     from leafiqa.rating.looking import rows_of
     from leafiqa.rating.panel import summarise
+    from leafiqa.rating.questions import ASKS
     from leafiqa.rating.running import serve
-    from leafiqa.rating.session import ASKS, Session
+    from leafiqa.rating.session import Session
 
     if ask not in ASKS:
         raise InputError(f"ask must be one of {', '.join(ASKS)}, got {ask!r}")

@@ -60,12 +60,15 @@ def command(
     """
     import leafiqa
     from leafiqa.files import check_output
+    from leafiqa.generators.best_pictures import check_new
     from leafiqa.generators.places import as_mapping
 
     if listed and as_json:
         raise click.UsageError("--list and --json exclude each other")
     if output is not None:
         check_output(output, overwrite=overwrite or not os.path.exists(output))
+    if copy_to is not None:
+        check_new(copy_to)
     warnings.simplefilter("ignore")
     told = click.get_current_context().get_parameter_source("name")
     given = name if told is not None and told.name != "DEFAULT" else None
@@ -92,7 +95,7 @@ def command(
         result_json(found.to_dict())
     elif listed:
         for path in found.paths:
-            click.echo(path)
+            result(path)
     elif output is None and copy_to is None:
         result(str(found))
     if found.failed:

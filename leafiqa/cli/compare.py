@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 
 import click
@@ -26,6 +27,12 @@ from leafiqa.cli.progress import progress
 
 # Not 1 (some image has no score) nor 2 (usage), so that CI can tell them apart.
 _WORSE = 3
+# Pictures without a score that are named on stderr.
+_SHOWN = 50
+
+
+def _begins(head: bytes, found: bytes) -> bool:
+    return found.startswith(head)
 
 
 @click.command("compare", short_help="Compare image generators, prompt by prompt.")
@@ -86,23 +93,33 @@ def command(
     """
     import leafiqa
     from leafiqa.files import check_output
+    from leafiqa.generators.generator_comparison import GENERATORS_HEAD, IMAGES_HEAD, PAIRS_HEAD
     from leafiqa.generators.places import as_mapping
-    from leafiqa.reports.pages import is_page
+    from leafiqa.reports.pictures import check_page
 
     if as_json + markdown + latex > 1:
         raise click.UsageError("--json, --markdown and --latex exclude each other")
     if by is not None and baseline is None:
         raise click.UsageError("--by belongs to --fail-if-worse")
-    inputs = [place for place in generators if os.path.isfile(place)]
-    for output in filter(None, (csv, differences, scores, html)):
-        check_output(output, inputs=inputs, overwrite=overwrite or not os.path.exists(output))
+    given = as_mapping(generators)
+    named = [place for of in given.values() for place in of] if isinstance(given, dict) else given
+    if isinstance(given, dict) and baseline is not None and baseline not in given:
+        raise click.UsageError(f"--fail-if-worse must be one of {', '.join(given)}, got {baseline}")
+    # All that can be refused is refused before the work.
+    heads = ((csv, GENERATORS_HEAD), (differences, PAIRS_HEAD), (scores, IMAGES_HEAD))
+    outputs = [(place, head) for place, head in heads if place is not None]
+    if len({place for place, _ in outputs}) < len(outputs):
+        raise click.UsageError("--csv, --differences and --scores must be different files")
+    inputs = [place for place in named if os.path.isfile(place)]
+    for place, head in outputs:
+        check_output(place, inputs=inputs, overwrite=overwrite, is_ours=partial(_begins, head))
     if html is not None:
-        check_output(html, inputs=inputs, overwrite=overwrite, is_ours=is_page)
+        check_page(html, thumbnails, overwrite=overwrite, inputs=inputs)
     warnings.simplefilter("ignore")
     metrics = metrics_of(names, places, device) if names or places else None
     with progress("scoring") as bar:
         found = leafiqa.compare(
-            as_mapping(generators),
+            given,
             metrics,
             columns=columns,
             layout=layout,
@@ -113,20 +130,22 @@ def command(
             seed=seed,
             progress=bar,
         )
-    worse = found.worse_than(baseline, by or 0.0) if baseline is not None else []
     remarks(found.remarks)
-    for path, why in found.failed.items():
+    for path, why in list(found.failed.items())[:_SHOWN]:
         note(f"  error  {path}: {why}")
-    for place, write in ((csv, found.to_csv), (differences, found.pairs_to_csv), (scores, found.scores_to_csv)):
-        if place is not None:
-            write(place, overwrite=overwrite)
-    if html is not None:
-        with progress("thumbnails") as bar:
-            leafiqa.report(found, html, thumbnails=thumbnails, max_images=max_images, overwrite=overwrite, progress=bar)
+    if len(found.failed) > _SHOWN:
+        note(f"  error  and {len(found.failed) - _SHOWN} more, which --json names")
     if as_json:
         result_json(found.to_dict())
     else:
         result(found.to_markdown() if markdown else found.to_latex() if latex else str(found))
+    for output, write in ((csv, found.to_csv), (differences, found.pairs_to_csv), (scores, found.scores_to_csv)):
+        if output is not None:
+            write(output, overwrite=overwrite)
+    if html is not None:
+        with progress("thumbnails") as bar:
+            leafiqa.report(found, html, thumbnails=thumbnails, max_images=max_images, overwrite=overwrite, progress=bar)
+    worse = found.worse_than(baseline, by or 0.0) if baseline is not None else []
     if worse:
         remarks(f"{pair.verdict.words}, by {abs(pair.difference):.3f}" for pair in worse)
         raise click.exceptions.Exit(_WORSE)

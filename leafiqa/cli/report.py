@@ -44,21 +44,25 @@ def command(
 ) -> None:
     """Write one HTML page that opens by double click and makes no request.
 
-    PATH is a file, folder or pattern of pictures; or NAME=PLACE, at least two, which are compared as `leafiqa compare`
-    does.
+    PATH is a file, folder or pattern of pictures; a file that `leafiqa score` wrote; or NAME=PLACE, at least two, or a
+    table of generators, which are compared as `leafiqa compare` does (whose --html has more options).
     """
     import leafiqa
-    from leafiqa.files import check_output
-    from leafiqa.generators.places import as_mapping
-    from leafiqa.reports.pages import is_page
+    from leafiqa.generators.places import as_mapping, is_score_file, read_scores
+    from leafiqa.reports.pictures import check_page
 
-    check_output(output, overwrite=overwrite, is_ours=is_page)
+    check_page(output, thumbnails, overwrite=overwrite)
     warnings.simplefilter("ignore")
     metrics = metrics_of(names, places, device) if names or places else None
     given = as_mapping(paths)
     source: Any
     with progress("scoring") as bar:
-        if isinstance(given, dict):
+        alone = Path(given[0]) if isinstance(given, list) and len(given) == 1 else None
+        table = alone if alone is not None and alone.suffix.lower() in (".csv", ".jsonl", ".json") else None
+        if table is not None and is_score_file(table):
+            scored = read_scores(table)
+            source, failed, lines = scored, len(scored.failed), scored.remarks
+        elif table is not None or isinstance(given, dict):
             compared = leafiqa.compare(given, metrics, device=device, progress=bar)
             source, failed, lines = compared, len(compared.failed), compared.remarks
         else:

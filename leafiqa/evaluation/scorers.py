@@ -55,12 +55,9 @@ def as_scorer(metric: Any, device: Any = None) -> Scorer:
         InputError: it is none of these.
         UnknownModelError: no such name.
     """
-    if isinstance(metric, str):
-        metric = load_metric(metric, device=device)
-    elif isinstance(getattr(metric, "metric", None), Metric):
-        metric = metric.metric
-    if isinstance(metric, Metric):
-        return _of_leafiqa(metric)
+    own = own_metric(metric, device)
+    if own is not None:
+        return _of_leafiqa(own)
     if isinstance(metric, os.PathLike):
         raise InputError(f"a place is no metric: pass leafiqa.create_metric(weights={os.fspath(metric)!r})")
     if not callable(metric):
@@ -98,6 +95,18 @@ def as_scorer(metric: Any, device: Any = None) -> Scorer:
 
     remark = f"{name}: lower is better: its scores are turned round" if turned else ""
     return Scorer(str(name), score, remark=remark)
+
+
+def own_metric(metric: Any, device: Any = None) -> Metric | None:
+    """Return leafiqa's metric that a name, a metric or a calibration means; None for what is another's."""
+    if isinstance(metric, str):
+        return load_metric(metric, device=device)
+    if isinstance(metric, Metric):
+        return metric
+    # A calibration; not whatever of somebody else's has an attribute of that name.
+    ours = type(metric).__module__.split(".")[0] == "leafiqa"
+    inner = getattr(metric, "metric", None) if ours else None
+    return inner if isinstance(inner, Metric) else None
 
 
 def _of_leafiqa(metric: Metric) -> Scorer:

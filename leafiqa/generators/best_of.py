@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from leafiqa.arguments import whole_number
 
 Array = NDArray[np.float64]
+_MOST = 64
 
 
 def expected_best(scores: Array, n: int) -> float:
@@ -23,14 +24,18 @@ def expected_best(scores: Array, n: int) -> float:
         scores: `(m,)`, at least `n`.
         n: how many are chosen from.
     """
-    ordered = np.sort(scores)
-    total = math.comb(len(ordered), n)
-    shares = np.array([math.comb(k - 1, n - 1) / total for k in range(1, len(ordered) + 1)])
-    return float(ordered @ shares)
+    ordered = np.sort(scores)[::-1]
+    m = len(ordered)
+    # From the highest down: the share of the m-th is n / m, and each one's is the one's above times (k - n + 1) / k.
+    k = np.arange(m - 1, n - 1, -1, dtype=np.float64)
+    shares = n / m * np.concatenate([[1.0], np.cumprod((k - n + 1) / k)])
+    return float(ordered[: len(shares)] @ shares)
 
 
 def best_of_curve(scores_by_prompt: Sequence[Array]) -> list[float]:
-    """Return the mean over prompts of the expected best of 1, 2, ... pictures, up to the fewest that a prompt has.
+    """Return the mean over prompts of the expected best of 1, 2, ... pictures.
+
+    Up to the fewest that a prompt has, and no further than 64.
 
     Args:
         scores_by_prompt: scores of each prompt's pictures.
@@ -38,7 +43,7 @@ def best_of_curve(scores_by_prompt: Sequence[Array]) -> list[float]:
     Returns:
         Entry `n - 1` is the best of `n`; empty without prompts.
     """
-    most = min((len(scores) for scores in scores_by_prompt), default=0)
+    most = min(_MOST, *(len(scores) for scores in scores_by_prompt)) if scores_by_prompt else 0
     return [float(np.mean([expected_best(scores, n) for scores in scores_by_prompt])) for n in range(1, most + 1)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,10 +122,9 @@ class BestPictures:
             OutputError: the folder is not empty, or a picture cannot be copied.
         """
         place = Path(folder)
+        check_new(place, self.paths)
         try:
             place.mkdir(parents=True, exist_ok=True)
-            if any(place.iterdir()):
-                raise OutputError(f"{place} is not empty: name a new folder, so that no other picture is mixed in")
             copies = []
             taken: set[str] = set()
             for one in self.chosen:
@@ -133,8 +132,6 @@ class BestPictures:
                 shutil.copy2(one.image, place / name)
                 copies.append(place / name)
         except OSError as error:
-            if isinstance(error, OutputError):
-                raise
             raise OutputError(f"cannot copy to {place}: {error.strerror or error}") from error
         listed = [
             Chosen(str(copy), one.generator, one.group, one.score, one.place, one.best_of)
@@ -148,6 +145,19 @@ class BestPictures:
         lines = [f"# best of N by {printable(self.metric)}{weights}", "#  score  best of  image"]
         lines += [f"{one.score:8.4f}  {one.best_of:7d}  {printable(one.image)}" for one in self.chosen]
         return "\n".join(lines)
+
+
+def check_new(folder: Path, pictures: Sequence[str] = ()) -> None:
+    """Refuse a folder for copies that holds something, or lies among the pictures, where they would be found again.
+
+    Raises:
+        OutputError: it is one of these.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} is not empty: name a new folder, so that no other picture is mixed in")
+    place = os.path.realpath(folder)
+    if any(place.startswith(os.path.dirname(os.path.realpath(path)) + os.sep) for path in pictures):
+        raise OutputError(f"{folder} lies among the pictures, which would be found again: name a folder beside them")
 
 
 def _free_name(image: Path, taken: set[str]) -> str:

@@ -73,7 +73,7 @@ class PairResult:
     """Two generators on the prompts that both have.
 
     Attributes:
-        first: one generator, the better one by the means.
+        first: one generator, the one that stands higher.
         second: the other.
         prompts: how many prompts both have.
         difference: mean over prompts of first minus second.
@@ -100,6 +100,11 @@ class PairResult:
     verdict: Verdict
     prompt_differences: list[PromptDifference] = field(repr=False)
 
+    @property
+    def better(self) -> str | None:
+        """Which of the two is significantly better, None if neither is shown to be."""
+        return {"better": self.first, "worse": self.second}.get(self.verdict.decision)
+
     def seen_from(self, name: str) -> tuple[float, tuple[float, float]]:
         """Return difference and interval with this generator first."""
         low, high = self.interval
@@ -114,7 +119,8 @@ class MetricResult:
         metric: its name.
         weights: sha256 of its weights, or the first digits; empty where it has none of leafiqa's.
         margin: the largest difference that does not matter, in units of the score.
-        generators: summaries, best first; those without any score last.
+        generators: summaries, highest standing first (by mean paired differences, which with the same prompts is the
+            order of the means); those without any score last.
         pairs: each two generators that have scores, in that order.
         ranks: best and worst rank that each may have, by what is significant.
         groups: the largest sets of generators of which no two can be told apart.
@@ -175,8 +181,7 @@ def compare_scores(
     standing = standings(scored, mean_of)
     order = sorted(scored, key=lambda name: (math.isnan(standing[name]), -standing[name]))
     pairs = _pairs(order, shared, margin, seed)
-    beats = {(p.first, p.second) for p in pairs if p.verdict.decision == "better"}
-    beats |= {(p.second, p.first) for p in pairs if p.verdict.decision == "worse"}
+    beats = {(p.better, p.second if p.better == p.first else p.first) for p in pairs if p.better is not None}
     left = [name for name in names if name not in scored]
     return MetricResult(
         metric=metric,
@@ -240,7 +245,7 @@ def _pairs(
         differences = a - b
         n = len(differences)
         mean = float(differences.mean()) if n else math.nan
-        deviation = float(differences.std(ddof=1)) if n > 1 else math.nan
+        deviation = float(differences.std(ddof=1)) if n > 1 else 0.0 if n else math.nan
         ends = mean_interval(differences, seed)
         verdict = judge(
             first, second,

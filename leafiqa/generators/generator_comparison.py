@@ -18,6 +18,9 @@ from leafiqa.generators.scoring_samples import ScoredSamples
 from leafiqa.scoring.rows import csv_line
 from leafiqa.tables import safe_cell, to_frame
 
+# How the tables begin, so that one of ours is told from others before any work.
+GENERATORS_HEAD, PAIRS_HEAD = b"metric,generator,rank_best,", b"metric,first,second,"
+IMAGES_HEAD = b"image,generator,unit,"
 # Prompts with the largest losses and gains that JSON holds of each pair.
 _PROMPTS = 20
 
@@ -53,7 +56,10 @@ class GeneratorComparison:
         return self.scored.failed()
 
     def __getitem__(self, metric: str) -> MetricResult:
-        return next(result for result in self.metrics if result.metric == metric)
+        for result in self.metrics:
+            if result.metric == metric:
+                return result
+        raise InputError(f"metric must be one of {', '.join(of.metric for of in self.metrics)}, got {metric!r}")
 
     def prompts(self) -> dict[str, str]:
         """Return the prompt's text of each unit."""
@@ -67,18 +73,22 @@ class GeneratorComparison:
             by: only if the mean difference is larger than this.
 
         Raises:
-            InputError: no such generator, or `by` is no number from 0 on.
+            InputError: no such generator, one that shares no prompt with it, or `by` is no number from 0 on.
         """
         if baseline not in self.samples.generators:
             raise InputError(f"baseline must be one of {', '.join(self.samples.generators)}, got {baseline!r}")
         if isinstance(by, bool) or not isinstance(by, (int, float)) or not (math.isfinite(by) and by >= 0):
             raise InputError(f"by must be a number from 0 on, got {by!r}")
-        worse = []
-        for pair in self.metrics[0].pairs:
-            lost = {"better": pair.second, "worse": pair.first}.get(pair.verdict.decision)
-            if baseline in (pair.first, pair.second) and lost not in (None, baseline) and abs(pair.difference) > by:
-                worse.append(pair)
-        return worse
+        pairs = [self.metrics[0].pair(baseline, name) for name in self.samples.generators if name != baseline]
+        compared = [pair for pair in pairs if pair is not None and pair.prompts]
+        if len(compared) < len(pairs):
+            known = {name for pair in compared for name in (pair.first, pair.second)} | {baseline}
+            left = [name for name in self.samples.generators if name not in known]
+            raise InputError(
+                f"{', '.join(left)}: no prompt with a score in common with the baseline {baseline}, so nothing tells "
+                "whether it is worse; give both the same prompts"
+            )
+        return [pair for pair in compared if pair.better == baseline and abs(pair.difference) > by]
 
     def generator_rows(self) -> list[dict[str, Any]]:
         """Return a flat row for each metric and generator, best first."""

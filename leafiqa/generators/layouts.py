@@ -19,7 +19,7 @@ from pathlib import Path
 
 from leafiqa.errors import InputError
 from leafiqa.files import printable
-from leafiqa.generators.samples import listed
+from leafiqa.generators.samples import listed, normalised
 from leafiqa.tables import read_text
 
 # Folders that hold a generator's pictures and say nothing about prompts.
@@ -98,7 +98,7 @@ def read_layout(entries: Sequence[Entry], layout: str | None) -> Reading:
         placed = [Placed(entry, entry.path, entry.name, "") for entry in entries]
         return Reading(UNGROUPED, "single files", placed)
     if layout is not None:
-        if layout not in LAYOUTS:
+        if not isinstance(layout, str) or layout not in LAYOUTS:
             raise InputError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
         reading = LAYOUTS[layout](entries)
         if reading is None:
@@ -155,7 +155,7 @@ def _names(entries: Sequence[Entry]) -> Reading:
     placed: list[Placed] = []
     seen: dict[tuple[str, int, str], str] = {}
     for entry in entries:
-        unit = posixpath.splitext(_unwrapped(entry.name))[0]
+        unit = normalised(posixpath.splitext(_unwrapped(entry.name))[0])
         key = (entry.generator, entry.place, unit)
         if key in seen:
             raise InputError(
@@ -175,8 +175,8 @@ def _numbered(entries: Sequence[Entry]) -> Reading | None:
         match = _NUMBERED.fullmatch(posixpath.splitext(base)[0])
         if match is None:
             return None
-        unit = posixpath.join(folder, match.group(1))
-        placed.append(Placed(entry, unit, match.group(1), _seed(match.group(2), entry)))
+        unit = normalised(posixpath.join(folder, match.group(1)))
+        placed.append(Placed(entry, unit, unit, _seed(match.group(2), entry)))
     return Reading("numbered", "a prompt and a number make a file name", placed)
 
 
@@ -187,7 +187,8 @@ def _folders(entries: Sequence[Entry]) -> Reading | None:
         folder, base = posixpath.split(_unwrapped(entry.name))
         if not folder:
             return None
-        placed.append(Placed(entry, folder, posixpath.basename(folder), _seed(posixpath.splitext(base)[0], entry)))
+        unit = normalised(folder)
+        placed.append(Placed(entry, unit, unit, _seed(posixpath.splitext(base)[0], entry)))
     return Reading("folders", "a folder for each prompt", placed)
 
 

@@ -62,11 +62,9 @@ def _verdicts(one: MetricResult, other: MetricResult) -> tuple[int, int]:
     same = opposed = 0
     for pair in one.pairs:
         again = other.pair(pair.first, pair.second)
-        if again is None or not {pair.verdict.decision, again.verdict.decision} <= {"better", "worse"}:
+        if again is None or pair.better is None or again.better is None:
             continue
-        better = pair.first if pair.verdict.decision == "better" else pair.second
-        too = again.first if again.verdict.decision == "better" else again.second
-        same, opposed = same + (better == too), opposed + (better != too)
+        same, opposed = same + (pair.better == again.better), opposed + (pair.better != again.better)
     return same, opposed
 
 

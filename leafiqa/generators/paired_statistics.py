@@ -25,7 +25,12 @@ BOOTSTRAP_FROM = 30
 # Above this many prompts both, and permutations as well, equal the normal theory to the third digit.
 LARGE = 5000
 _DRAWS = 2000
-_FLIPS = 9999
+# Fewer usable resamples than this share, and the bootstrap says nothing: Student's t then.
+_USABLE = 0.99
+# Sign patterns that are drawn; more of them where p is so small that corrections for many pairs need its digits, as
+# long as prompts are few; with many the normal theory has them.
+_FLIPS, _MORE_FLIPS = 9999, 199_999
+_SMALL, _FEW = 0.005, 500
 _POWER = 0.8
 # Numbers held at a time.
 _HELD = 2_000_000
@@ -55,14 +60,21 @@ def mean_interval(values: Array, seed: int = 0) -> tuple[float, float]:
         return mean - half, mean + half
     rng = np.random.default_rng(seed)
     centred = values - mean
+    # Of values of which only a few are odd, resamples without those are constant, but for rounding.
+    tiny = 1e-6 * float(values.std())
     ratios = []
     batch = max(1, _HELD // n)
     for start in range(0, _DRAWS, batch):
         drawn = centred[rng.integers(0, n, (min(batch, _DRAWS - start), n))]
         deviation = drawn.std(axis=1, ddof=1)
-        good = deviation > 0
+        good = deviation > tiny
         ratios.append(drawn.mean(axis=1)[good] / deviation[good] * math.sqrt(n))
-    half = float(np.quantile(np.abs(np.concatenate(ratios)), 1 - LEVEL)) * error
+    found = np.concatenate(ratios)
+    if len(found) < _USABLE * _DRAWS:
+        factor = float(stats.t.ppf(1 - LEVEL / 2, n - 1))
+    else:
+        factor = float(np.quantile(np.abs(found), 1 - LEVEL))
+    half = factor * error
     return mean - half, mean + half
 
 
@@ -70,7 +82,9 @@ def sign_flip_p(differences: Array, seed: int = 0) -> float:
     """Return the two-sided p of a mean difference of zero: under it each prompt's difference may have either sign.
 
     All sign patterns are looked at where they are few (up to 13 prompts), else 9,999 random ones, which is exact as
-    well (the pattern that was seen counts among them); above `LARGE` prompts it is Student's t.
+    well (the pattern that was seen counts among them). A p below .005 is found again from 199,999 patterns, so that a
+    correction for hundreds of pairs still has digits to multiply; with more than 500 prompts such a small p, and above
+    `LARGE` any, is Student's t.
 
     Args:
         differences: `(n,)`, one a prompt.
@@ -83,13 +97,20 @@ def sign_flip_p(differences: Array, seed: int = 0) -> float:
         return 1.0
     if n > LARGE:
         return float(stats.ttest_1samp(differences, 0).pvalue)
+    p = _flipped(differences, _FLIPS, seed)
+    if p >= _SMALL or 2**n <= _FLIPS:
+        return p
+    return _flipped(differences, _MORE_FLIPS, seed) if n <= _FEW else float(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def _flipped(differences: Array, flips: int, seed: int) -> float:
     found = stats.permutation_test(
         (differences,),
         lambda x, axis: x.mean(axis=axis),
         permutation_type="samples",
         vectorized=True,
-        n_resamples=_FLIPS,
-        batch=max(1, _HELD // n),
+        n_resamples=flips,
+        batch=max(1, _HELD // len(differences)),
         rng=np.random.default_rng(seed),
     )
     return float(found.pvalue)
@@ -142,12 +163,6 @@ def prompts_to_bound(difference: float, deviation: float, margin: float) -> int 
     if room <= 0:
         return None
     return max(2, math.ceil((float(stats.norm.ppf(1 - LEVEL / 2)) * deviation / room) ** 2))
-
-
-def detectable(n: int, deviation: float, level: float = LEVEL) -> float:
-    """Return the difference that `n` prompts find with 80 % power."""
-    z = float(stats.norm.ppf(1 - level / 2) + stats.norm.ppf(_POWER))
-    return z * deviation / math.sqrt(n) if n else math.nan
 
 
 def noise_floor(variances: Array, counts: Array) -> float:

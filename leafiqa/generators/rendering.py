@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from leafiqa.files import printable
@@ -60,21 +61,27 @@ def headline(result: MetricResult) -> str:
         words = result.pairs[0].verdict.words
         return f"{words[0].upper()}{words[1:]}." if words.startswith(("no ", "cannot ", "one ")) else f"{words}."
     best = printable(names[0])
-    rivals = [printable(name) for name in names[1:] if _open(result, names[0], name)]
+    over = {name: _better_of(result, names[0], name) for name in names[1:]}
+    if worse := [printable(name) for name, better in over.items() if better == name]:
+        return (
+            f"No generator is clearly the best: {best} stands highest over all pairs, but {', '.join(worse)} "
+            f"{'is' if len(worse) == 1 else 'are'} better than it on the prompts that both have."
+        )
+    rivals = [printable(name) for name, better in over.items() if better is None]
     if not rivals:
         return f"{best} is better than {'both' if len(names) == 3 else f'all {len(names) - 1}'} others."
     if len(rivals) == len(names) - 1:
-        return f"No generator is clearly the best: {best} has the highest mean, and none is shown to be worse."
-    beaten = len(names) - 1 - len(rivals)
+        return f"No generator is clearly the best: {best} stands highest, and cannot be told apart from any other."
     return (
-        f"{best} has the highest mean and is better than {beaten} of {len(names) - 1} others; "
-        f"it cannot be told apart from {', '.join(rivals)}."
+        f"{best} stands highest and is better than {len(over) - len(rivals)} of {len(over)} others; it cannot be told "
+        f"apart from {', '.join(rivals)}."
     )
 
 
-def _open(result: MetricResult, first: str, second: str) -> bool:
+def _better_of(result: MetricResult, first: str, second: str) -> str | None:
+    """Return which of two generators is significantly better, None if neither is shown to be."""
     pair = result.pair(first, second)
-    return pair is None or pair.verdict.decision not in ("better", "worse")
+    return None if pair is None else pair.better
 
 
 def curve_points(of: GeneratorSummary) -> list[tuple[int, float]]:
@@ -143,7 +150,7 @@ def text(comparison: GeneratorComparison) -> str:
             lines.append(f"cannot be told apart: {told}")
         lines += ["", *_grid(*_pair_table(result))]
         lines.append(
-            f"(95 % intervals over prompts; p by sign flips, corrected for {len(result.pairs)} pair(s) by Holm; "
+            f"(95 % intervals over prompts; p by sign flips, corrected for {_tested(result)} pair(s) by Holm; "
             f"differences up to {result.margin:.2g} are taken not to matter)"
         )
         lines += _noise_lines(result)
@@ -165,6 +172,10 @@ def text(comparison: GeneratorComparison) -> str:
         ]
     lines += ["", NOT_QUALITY]
     return "\n".join(lines).lstrip("\n")
+
+
+def _tested(result: MetricResult) -> int:
+    return sum(math.isfinite(pair.p) for pair in result.pairs)
 
 
 def _noise_lines(result: MetricResult) -> list[str]:
@@ -195,7 +206,12 @@ def _short(prompt: str) -> str:
 
 def _markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
     lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return ["| " + " | ".join(_marked(cell) for cell in line) + " |" for line in lines]
+
+
+def _marked(text: str) -> str:
+    """Return text for Markdown in which nothing is a mark or an HTML element."""
+    return re.sub(r"([\\|*_`\[\]])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def markdown(comparison: GeneratorComparison) -> str:
@@ -203,7 +219,7 @@ def markdown(comparison: GeneratorComparison) -> str:
     lines: list[str] = []
     for result in comparison.metrics:
         weights = f" (weights {result.weights[:12]})" if result.weights else ""
-        lines += [f"**{printable(result.metric)}**{weights}: {headline(result)}", ""]
+        lines += [f"**{_marked(printable(result.metric))}**{weights}: {_marked(headline(result))}", ""]
         lines += [*_markdown_table(*_table(result, comparison.below)), ""]
         lines += [*_markdown_table(*_pair_table(result)), ""]
     return "\n".join([*lines, NOT_QUALITY])

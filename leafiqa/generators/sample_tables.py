@@ -11,7 +11,7 @@ from typing import Any
 
 from leafiqa.errors import InputError
 from leafiqa.files import printable
-from leafiqa.generators.samples import Sample
+from leafiqa.generators.samples import Sample, listed, normalised
 from leafiqa.tables import read_table, read_text, to_number
 
 # What the columns are called, in order of preference: leafiqa's own names, EvalScope's, Hugging Face's.
@@ -44,7 +44,7 @@ def read_samples(path: Path, *, generator: str | None = None, place: int = 0, co
     Raises:
         InputError: no list, or a column is missing.
     """
-    rows, lines, names = _json_rows(path) if path.suffix.lower() == ".jsonl" else _csv_rows(path)
+    rows, lines, names, comma = _json_rows(path) if path.suffix.lower() == ".jsonl" else _csv_rows(path)
     lower = {name.lower(): name for name in reversed(names)}
 
     def column(known: tuple[str, ...]) -> str | None:
@@ -58,40 +58,53 @@ def read_samples(path: Path, *, generator: str | None = None, place: int = 0, co
         raise InputError(f"{path} lacks a column generator; add one, or give the list a name: NAME={path}; {has}")
     if own is not None and generator is not None:
         raise InputError(f"{path} has a column {own}, so it is given without a name, not as {generator}=...")
-    unit_column = prompt or number
+    # `unit` is what leafiqa's own tables call what is compared; two units may have one text.
+    unit_column = lower.get("unit") or prompt or number
     if unit_column is None:
         raise InputError(f"{path} lacks a column prompt, without which nothing can be paired; {has}")
     if lacking := [name for name in columns if name not in names]:
         raise InputError(f"{path} lacks the column(s) {', '.join(lacking)}; {has}")
     found = Listed([])
     odd: dict[str, int] = {}
+    incomplete = []
+    ids: dict[str, set[str]] = {}
     for line, row in zip(lines, rows):
         name, whose = str(row.get(image) or "").strip(), generator or str(row.get(own or "") or "").strip()
         unit = str(row.get(unit_column) or "").strip()
         if missing := [what for what, cell in ((image, name), (own, whose), (unit_column, unit)) if not cell]:
-            found.remarks.append(f"{path}, line {line}: no {' and no '.join(map(str, missing))}: left out")
+            incomplete.append(f"line {line}: no {' and no '.join(map(str, missing))}")
             continue
+        unit = normalised(unit)
+        if number is not None and unit_column == prompt:
+            ids.setdefault(unit, set()).add(str(row.get(number)))
         scores = []
         for wanted in columns:
-            value = to_number(row.get(wanted), decimal_comma=False)
+            value = to_number(row.get(wanted), decimal_comma=comma)
             odd[wanted] = odd.get(wanted, 0) + (value is None)
             scores.append((wanted, value))
         told = str(row.get(seed or "") or "").strip()
         told = f"{told}#{place + 1}" if place else told
         where = os.path.join(path.parent, name)
-        found.samples.append(Sample(where, whose, unit, unit, told, tuple(scores)))
+        text = normalised(str(row.get(prompt or "") or "").strip()) or unit
+        found.samples.append(Sample(where, whose, unit, text, told, tuple(scores)))
+    if incomplete:
+        found.remarks.append(f"{path}: {len(incomplete)} rows left out: {listed(incomplete)}")
+    if shared := [unit for unit, of in ids.items() if len(of) > 1]:
+        found.remarks.append(
+            f"{path}: {len(shared)} prompts stand under several ids, and are taken as one prompt each: {listed(shared)}"
+        )
     found.remarks += [f"{path}: {count} cells of column {name} hold no number" for name, count in odd.items() if count]
     if not found.samples:
         raise InputError(f"{path} lists no picture")
     return found
 
 
-def _csv_rows(path: Path) -> tuple[list[dict[str, Any]], list[int], list[str]]:
+def _csv_rows(path: Path) -> tuple[list[dict[str, Any]], list[int], list[str], bool]:
     table = read_table(path)
-    return [dict(row) for row in table.rows], table.lines, table.columns
+    return [dict(row) for row in table.rows], table.lines, table.columns, table.delimiter != ","
 
 
-def _json_rows(path: Path) -> tuple[list[dict[str, Any]], list[int], list[str]]:
+def _json_rows(path: Path) -> tuple[list[dict[str, Any]], list[int], list[str], bool]:
     rows, lines, names = [], [], {}
     for number, line in enumerate(read_text(path, "list of pictures").split("\n"), 1):
         if not line.strip():
@@ -105,4 +118,4 @@ def _json_rows(path: Path) -> tuple[list[dict[str, Any]], list[int], list[str]]:
         rows.append(row)
         lines.append(number)
         names.update(dict.fromkeys(row))
-    return rows, lines, list(names)
+    return rows, lines, list(names), False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -90,6 +92,11 @@ class Samples:
                 f"on the prompts that both have: {listed(partly)}"
             )
         return lines
+
+
+def normalised(text: str) -> str:
+    """Return a prompt or name in one Unicode form and with single blanks, as different systems write it differently."""
+    return re.sub(" +", " ", unicodedata.normalize("NFC", text))
 
 
 def listed(names: Iterable[str]) -> str:

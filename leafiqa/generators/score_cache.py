@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import sys
@@ -55,6 +56,7 @@ class ScoreCache:
                 "CREATE TABLE IF NOT EXISTS scores "
                 "(image TEXT, metric TEXT, score REAL NOT NULL, PRIMARY KEY (image, metric)) WITHOUT ROWID"
             )
+            self._store.execute("SELECT image, metric, score FROM scores LIMIT 1").fetchall()
             self._store.commit()
         except (OSError, sqlite3.Error) as error:
             raise OutputError(
@@ -71,21 +73,22 @@ class ScoreCache:
         self._store.close()
 
     def find(self, images: Sequence[str], metric: str) -> dict[str, float]:
-        """Return the scores that are known, by sha256."""
+        """Return the scores that are known, by sha256; none where the file has come to harm meanwhile."""
         found: dict[str, float] = {}
+        with contextlib.suppress(sqlite3.Error):
+            self._find(images, metric, found)
+        return found
+
+    def _find(self, images: Sequence[str], metric: str, found: dict[str, float]) -> None:
         for start in range(0, len(images), _MOST):
             some = images[start : start + _MOST]
             marks = ",".join("?" * len(some))
             rows = self._store.execute(
                 f"SELECT image, score FROM scores WHERE metric = ? AND image IN ({marks})", (metric, *some)
             )
-            found.update(rows.fetchall())
-        return found
+            found.update((image, score) for image, score in rows.fetchall() if isinstance(score, float))
 
     def add(self, scores: Iterable[tuple[str, str, float]]) -> None:
         """Keep scores: sha256, metric's key, score. A cache that cannot be written to now just does not learn them."""
-        try:
-            with self._store:
-                self._store.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", scores)
-        except sqlite3.Error:
-            pass
+        with contextlib.suppress(sqlite3.Error), self._store:
+            self._store.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", scores)

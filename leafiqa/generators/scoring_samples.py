@@ -12,17 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leafiqa.errors import InputError
-from leafiqa.evaluation.scorers import as_scorer
+from leafiqa.evaluation.scorers import as_scorer, own_metric
 from leafiqa.files import sha256_if_readable
 from leafiqa.generators.samples import Samples
 from leafiqa.generators.score_cache import ScoreCache, key_of
 from leafiqa.images.loading import load_ahead
-from leafiqa.metric import Metric, load_metric
+from leafiqa.metric import Metric
 from leafiqa.scoring.pipeline import score_files
 from leafiqa.scoring.rows import HASH_DIGITS
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
+# What columns of a table of pictures are called, beside the metrics'.
+RESERVED = ("image", "generator", "unit", "prompt", "seed")
 # So many new scores are put into the cache together: a kill loses no more than these.
 _KEEP = 64
 
@@ -86,7 +88,7 @@ def score_samples(
         metrics = []
     elif metrics is None:
         metrics = [] if columns else ["leaf"]
-    given = [_resolved(metric, device) for metric in metrics]
+    given = [own_metric(metric, device) or metric for metric in metrics]
     scorers = [as_scorer(metric) for metric in given]
     ours = [metric for metric in given if isinstance(metric, Metric)]
     total, done = len(paths) * len(given), 0
@@ -100,6 +102,7 @@ def score_samples(
     for metric, scorer in zip(given, scorers):
         if scorer.name in found.scores:
             raise InputError(f"the metric {scorer.name} is given twice")
+        _check_free(scorer.name)
         if isinstance(metric, Metric):
             values, reasons = known.pop(0)
         else:
@@ -111,6 +114,7 @@ def score_samples(
     for column in columns:
         if column in found.scores:
             raise InputError(f"column {column} has the name of a metric; rename it")
+        _check_free(column)
         cells = [dict(sample.columns).get(column) for sample in samples.samples]
         found.scores[column] = np.array([math.nan if cell is None else cell for cell in cells], dtype=np.float64)
         found.weights[column] = ""
@@ -122,12 +126,14 @@ def score_samples(
     return found
 
 
-def _resolved(metric: Any, device: Any) -> Any:
-    """Return leafiqa's metric that a name or a calibration means; another's metric as it is."""
-    if isinstance(metric, str):
-        return load_metric(metric, device=device)
-    inner = getattr(metric, "metric", None)
-    return inner if isinstance(inner, Metric) else metric
+def _check_free(name: str) -> None:
+    """Refuse a metric's name that a table of scores uses for something else.
+
+    Raises:
+        InputError: it is such a name.
+    """
+    if name.lower() in RESERVED:
+        raise InputError(f"a metric or column cannot be called {name}: tables use that name; rename it")
 
 
 def _enter(found: ScoredSamples, name: str, weights: str, values: dict[str, float], reasons: dict[str, str]) -> None:
@@ -178,7 +184,7 @@ def _from_files(found: ScoredSamples, paths: Sequence[str]) -> None:
                 values[path], reasons[path] = math.nan, "the picture changed since it was scored: score it again"
             else:
                 values[path] = math.nan if row.score is None else row.score
-                reasons[path] = row.error
+                reasons[path] = row.error or "the file of scores holds no number"
                 found.reused += row.score is not None
         _enter(found, name, weights, values, reasons)
 
@@ -196,6 +202,10 @@ def _score_ours(
     keys = [key_of(metric) for metric in metrics]
     values: list[dict[str, float]] = [{} for _ in metrics]
     reasons: list[dict[str, str]] = [{} for _ in metrics]
+    hashes = {metric.card.short_hash for metric in metrics}
+    others = {(row.metric, row.weights) for rows in found.samples.scores.values() for row in rows}
+    if unused := sorted(f"{name} ({digest})" for name, digest in others if digest not in hashes):
+        found.remarks.append(f"scores of {', '.join(unused)} in the files given are of other weights: not used")
     if cache is not None or found.samples.scores:
         digests = _digests(paths)
         for number, (metric, key) in enumerate(zip(metrics, keys)):

@@ -61,24 +61,39 @@ def judge(
         pairs: how many pairs are compared.
     """
     first, second = printable(first), printable(second)
-    bounded = all(math.isfinite(end) for end in interval) and max(map(abs, interval)) <= margin
+    # A few prompts that happen to agree bound nothing.
+    bounded = (
+        n >= least_prompts(1) and all(math.isfinite(end) for end in interval) and max(map(abs, interval)) <= margin
+    )
     if n == 0:
         return Verdict("cannot tell", f"{first} and {second} share no prompt: not compared")
-    if n == 1:
-        return Verdict("cannot tell", "one prompt tells nothing about others: at least 6 are needed", 5)
+    if n == 1 and difference != 0:
+        enough = least_prompts(pairs)
+        return Verdict(
+            "cannot tell", f"one prompt tells nothing about others: at least {enough} are needed", enough - 1
+        )
+    if n and difference == 0 and deviation == 0:
+        told = f"every prompt scores exactly the same in {first} and {second}: are they the same pictures?"
+        return Verdict("no difference", told)
     if math.isfinite(p) and p < LEVEL:
         better, worse = (first, second) if difference > 0 else (second, first)
         small = f", though by less than {margin:.2g}" if bounded else ""
         return Verdict("better" if difference > 0 else "worse", f"{better} is better than {worse}{small}")
     if bounded:
         return Verdict("no difference", f"no difference larger than {margin:.2g} between {first} and {second}")
-    if least_p(n) * pairs >= LEVEL:
-        enough = least_prompts(pairs)
+    enough = least_prompts(pairs)
+    if least_p(n) >= LEVEL:
         return Verdict(
             "cannot tell",
-            f"cannot tell with {n} prompts: p cannot fall below "
-            f"{min(1, least_p(n) * pairs):.2g} whatever their scores; at least {enough} prompts are needed",
-            max(1, enough - n),
+            f"cannot tell with {n} prompts: p cannot fall below {least_p(n):.2g} whatever their scores; at least "
+            f"{enough} prompts are needed",
+            enough - n,
+        )
+    if least_p(n) * pairs >= LEVEL:
+        return Verdict(
+            "cannot tell",
+            f"cannot tell with {n} prompts for {pairs} pairs: at least {enough} prompts are needed",
+            enough - n,
         )
     needed = [
         count
@@ -91,7 +106,11 @@ def judge(
     if not needed:
         return Verdict("cannot tell", "cannot tell yet")
     more = max(1, min(needed) - n)
-    return Verdict("cannot tell", f"cannot tell yet: about {_rounded(more)} more prompts would", _rounded(more))
+    return Verdict(
+        "cannot tell",
+        f"cannot tell yet: about {_rounded(more)} more {'prompt' if more == 1 else 'prompts'} would",
+        _rounded(more),
+    )
 
 
 def _rounded(count: int) -> int:

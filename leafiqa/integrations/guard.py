@@ -55,8 +55,15 @@ def quantities(images: Tensor) -> Tensor:
 
     Args:
         images: `(B, 3, H, W)`, float in [0, 1] or uint8, at least 3 by 3 pixels.
+
+    Raises:
+        InputError: smaller pictures, or values that are no numbers.
     """
+    if min(images.shape[2:]) < 3:
+        raise InputError(f"the guard needs pictures of at least 3 by 3 pixels, got {tuple(images.shape[2:])}")
     pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    if bool(pixels.isnan().any()):
+        raise InputError("a picture holds NaN")
     red, green, blue = pixels.unbind(1)
     grey = (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
     sobel, laplace = _SOBEL.to(grey.device), _LAPLACE.to(grey.device)
@@ -131,6 +138,8 @@ class RewardGuard:
             InputError: another number of prompts than pictures.
         """
         measured = _measured(images)
+        if not len(measured):
+            raise InputError("images must hold at least one picture, got none")
         known = [""] * len(measured) if prompts is None else _as_many(prompts, len(measured))
         for row, prompt in zip(measured, known):
             own = self._of_prompt.get(prompt)
@@ -168,5 +177,7 @@ def _measured(images: Any) -> Tensor:
     """Return `(N, 6)` quantities of pictures in any form."""
     if isinstance(images, Tensor):
         return quantities(to_tensor(images)[0]).cpu()
+    if not isinstance(images, Iterable):
+        raise InputError(f"pictures must be a tensor or a list, got {type(images).__name__}")
     rows = [quantities(to_tensor(image)[0]).cpu() for image in images]
     return torch.cat(rows) if rows else torch.empty(0, len(QUANTITIES))

@@ -54,7 +54,8 @@ def quality_callback(
                 return
             own = self._tracker(pl_module)
             own.update(generate(pl_module), prompts)
-            found = own.compute(int(trainer.global_step))
+            # Several validations may fall on one step, and a validation by itself may come after a later one.
+            found = own.compute(max(int(trainer.global_step), own.last_step))
             for name, value in found.scalars().items():
                 pl_module.log(name, value, rank_zero_only=False, sync_dist=False, batch_size=1)
             on_validation(found)

@@ -7,7 +7,7 @@ of 0. Optimising a no-reference metric ends in pictures that please the metric a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,7 @@ def grpo_reward(
     def grpo(completions: Sequence[Any], **columns: Any) -> list[float]:
         if column is not None and column not in columns:
             raise InputError(f"there is no column {column!r}; there are {sorted(columns)}")
-        scores, _ = reward(completions if column is None else columns[column], None, None)
+        scores, _ = reward(completions if column is None else columns[column], columns.get("prompts"), None)
         return [float(score) for score in scores]
 
     # Trainers log a reward under its name.
@@ -119,4 +119,8 @@ def _pictures(images: Any) -> Any:
         if images.ndim != 4:
             raise InputError(f"an array of pictures must have the shape (B, H, W, 3), got {images.shape}")
         return list(images)
-    return images if isinstance(images, torch.Tensor) else list(images)
+    if isinstance(images, torch.Tensor):
+        return images
+    if not isinstance(images, Iterable) or isinstance(images, (str, bytes, dict)):
+        raise InputError(f"pictures must be a tensor, an array or a list, got {type(images).__name__}")
+    return list(images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,11 +154,15 @@ class QualityTracker:
             InputError: another number of prompts than pictures, or pictures that no metric takes.
             ImageError: a file that cannot be decoded.
         """
+        if not isinstance(images, Iterable):
+            raise InputError(f"images must be a tensor or a list of pictures, got {type(images).__name__}")
         pictures = list(images) if not isinstance(images, Tensor) else images
         scores = exact_scores(self.metric, pictures)
         seen = sum(map(len, self._scores.values()))
-        names = [f"picture {seen + i}" for i in range(len(scores))] if prompts is None else list(prompts)
-        if isinstance(prompts, str) or len(names) != len(scores):
+        where = f"process {torch.distributed.get_rank()}, " if _distributed() else ""
+        names = [f"{where}picture {seen + i}" for i in range(len(scores))] if prompts is None else list(prompts)
+        wrong = isinstance(prompts, str) or not all(isinstance(name, str) for name in names)
+        if wrong or len(names) != len(scores):
             raise InputError(f"prompts must be as many as pictures, {len(scores)}, got {prompts!r:.80}")
         for place, (name, score) in enumerate(zip(names, scores.tolist())):
             self._scores.setdefault(name, []).append(score)
@@ -175,13 +179,13 @@ class QualityTracker:
             step: of the training; None counts validations.
 
         Raises:
-            InputError: nothing was updated since the last one, or the step is not later than it.
+            InputError: nothing was updated since the last one, or the step is before it.
         """
         if step is None:
             step = self._steps[-1][0] + 1 if self._steps else 0
         whole_number(step, "step", 0)
-        if self._steps and step <= self._steps[-1][0]:
-            raise InputError(f"step must be later than {self._steps[-1][0]}, that of the last validation, got {step}")
+        if self._steps and step < self.last_step:
+            raise InputError(f"step must not be before {self.last_step}, that of the last validation, got {step}")
         scores, worst = self._gathered()
         if not scores:
             raise InputError("nothing was scored: call update(images, prompts) before compute()")
@@ -204,9 +208,14 @@ class QualityTracker:
         self._scores, self._worst = {}, []
         return found
 
+    @property
+    def last_step(self) -> int:
+        """Step of the last validation; -1 before any."""
+        return self._steps[-1][0] if self._steps else -1
+
     def _gathered(self) -> tuple[dict[str, list[float]], list[WorstPicture]]:
         """Return scores and worst pictures of all processes."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if not _distributed():
             return self._scores, self._worst
         parts: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, (self._scores, self._worst))
@@ -256,10 +265,21 @@ class QualityTracker:
         return {"margin": self.margin, "steps": [[step, dict(means)] for step, means in self._steps]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on after the validations that `state_dict` returned."""
-        self.margin = state["margin"]
-        self._steps = [(int(step), dict(means)) for step, means in state["steps"]]
+        """Go on after the validations that `state_dict` returned.
+
+        Raises:
+            InputError: it is no such state.
+        """
+        try:
+            margin, steps = state["margin"], [(int(step), dict(means)) for step, means in state["steps"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"state must be what state_dict() returned, got {state!r:.80}") from error
+        self.margin, self._steps = margin, steps
         self._scores, self._worst = {}, []
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def exact_scores(metric: Metric, images: Any) -> Tensor:

@@ -25,7 +25,8 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from leafiqa.errors import ImageError, InputError, OutputError
-from leafiqa.rating.session import SKIPS, Question, Session, check_name
+from leafiqa.rating.questions import Question
+from leafiqa.rating.session import SKIPS, Session, check_name
 
 _PAGE = Path(__file__).parent / "page"
 # What browsers show as it is, by the first bytes of the file.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 import time
@@ -12,47 +11,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from leafiqa.arguments import whole_number
-from leafiqa.calibration.selection import choose_rows, points_of
 from leafiqa.errors import InputError
 from leafiqa.metric import Metric
-from leafiqa.rating.answers import CHOICES, HIGH, LOW, Answer, AnswerFile, Answers, Phase
+from leafiqa.rating.answers import CHOICES, HIGH, LOW, Answer, AnswerFile, Answers
 from leafiqa.rating.knowledge import Knowledge, what_is_known
 from leafiqa.rating.looking import Looking, rows_of
-from leafiqa.rating.next_pictures import Teaching, next_pair
-from leafiqa.rating.rater_model import PanelEstimate, estimate
+from leafiqa.rating.questions import ASKS, Ask, Question, Questions
 
-Ask = Literal["rating", "comparison", "both"]
-ASKS = ("rating", "comparison", "both")
-
-# Warm-up questions, answered and not counted.
-WARM_UP = 4
-# After so many first ratings one picture is shown again, unannounced, not one of the last few.
-_REPEAT_EVERY, _NOT_LAST = 10, 5
-# With both ways of asking every fourth question is a comparison, from so many rated pictures on.
-_COMPARE_EVERY, _COMPARE_FROM = 4, 8
-# Of comparisons alone each picture stands in about six.
-_COMPARISONS_EACH = 3
-# This share of the budget is chosen beforehand, the rest as answers come in.
-_BEFOREHAND = 0.5
+# Why a question may be skipped.
 SKIPS = ("cannot be seen", "does not belong here", "broken", "rather not")
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a rater is asked.
-
-    Attributes:
-        kind: "rating" or "comparison".
-        images: numbers of one candidate, or of two.
-        phase: see `Answer`.
-    """
-
-    kind: Literal["rating", "comparison"]
-    images: tuple[int, ...]
-    phase: Phase = "first"
 
 
 @dataclass
@@ -98,37 +66,25 @@ class Session:
         self.paths = [Path(path) for path in paths]
         if whole_number(budget, "budget", 1) > len(self.paths):
             raise InputError(f"budget must be from 1 to the number of pictures, {len(self.paths)}, got {budget}")
-        self.budget, self.ask, self._seed = budget, ask, seed
         self.looking = Looking(metric, self.paths, seed)
         self._answers = answers
-        self._place = {str(path): number for number, path in enumerate(self.paths)}
+        self.questions = Questions(self.paths, answers, self.looking, budget, ask, seed)
         self._lock = threading.RLock()
         self._raters: dict[str, _Rater] = {}
-        # Pictures asked about, in the order in which they were chosen; those with answers come first after a restart.
-        self._set: list[int] = []
-        self._beforehand = False
-        self._teaching: tuple[int, Teaching] | None = None
         self._known: tuple[int, Knowledge] | None = None
-        # Candidates that cannot be shown after all; the page reports them.
-        self.unreadable: dict[int, str] = {}
-        for answer in answers.answers():
-            for name in (answer.image, answer.other):
-                if name in self._place and answer.kind != "skip" and answer.phase == "first":
-                    self._add(self._place[name])
 
-    # What has been answered.
+    @property
+    def unreadable(self) -> dict[int, str]:
+        """Why candidates cannot be shown after all, by number; may be added to."""
+        return self.questions.unreadable
 
     def answers(self) -> Answers:
         """Return the answers that count so far."""
-        return Answers(self._answers.answers())
+        return self.questions.answers()
 
     def own(self, rater: str) -> list[Answer]:
         """Return a rater's answers that count."""
-        return [answer for answer in self._answers.answers() if answer.rater == rater]
-
-    def _add(self, candidate: int) -> None:
-        if candidate not in self._set:
-            self._set.append(candidate)
+        return self.questions.own(rater)
 
     # What is asked.
 
@@ -143,10 +99,10 @@ class Session:
             place = self._raters.get(rater)
             if place is None:
                 place = _Rater(number=len(self.own(rater)))
-                place.now = self._choose(rater, ())
+                place.now = self.questions.choose(rater, ())
                 self._raters[rater] = place
             elif place.now is None:
-                place.now = self._choose(rater, ())
+                place.now = self.questions.choose(rater, ())
             return place.number, place.now
 
     def ahead(self, rater: str) -> Question | None:
@@ -155,7 +111,7 @@ class Session:
         with self._lock:
             place = self._raters[rater]
             if not place.chosen and place.now is not None:
-                place.ahead, place.chosen = self._choose(rater, (place.now,)), True
+                place.ahead, place.chosen = self.questions.choose(rater, (place.now,)), True
             return place.ahead
 
     def answer(self, rater: str, number: int, value: str, seconds: float = math.nan) -> bool:
@@ -206,7 +162,7 @@ class Session:
             )
             place = self._raters[rater]
             place.number += 1
-            place.now = place.ahead if place.chosen else self._choose(rater, ())
+            place.now = place.ahead if place.chosen else self.questions.choose(rater, ())
             place.ahead, place.chosen = None, False
             return True
 
@@ -227,205 +183,19 @@ class Session:
                 Answer(0, rater, "undo", last.image, last.other, str(last.answer), last.phase, time=now)
             )
             place = self._raters[rater]
-            names = [name for name in (last.image, last.other) if name in self._place]
+            names = [name for name in (last.image, last.other) if name in self.questions.place]
             place.ahead, place.chosen = place.now, place.now is not None
             kind: Literal["rating", "comparison"] = "comparison" if last.other else "rating"
-            place.now = Question(kind, tuple(self._place[name] for name in names), last.phase) if names else None
+            place.now = (
+                Question(kind, tuple(self.questions.place[name] for name in names), last.phase) if names else None
+            )
             place.number += 1
             return True
 
     def progress(self, rater: str) -> tuple[int, int]:
         """Return how many questions a rater has answered, and about how many there are."""
-        own = self.own(rater)
-        total = WARM_UP
-        if self.ask != "comparison":
-            total += self.budget + self.budget // _REPEAT_EVERY
-        if self.ask == "comparison":
-            total += _COMPARISONS_EACH * self.budget
-        elif self.ask == "both":
-            total += self.budget // (_COMPARE_EVERY - 1)
-        return len(own), max(total, len(own))
-
-    def _choose(self, rater: str, pending: Sequence[Question]) -> Question | None:
-        """Return a rater's next question, after those that are pending."""
-        own = self.own(rater)
-        busy = {image for question in pending for image in question.images}
-        warm = sum(answer.phase == "warm-up" for answer in own) + sum(q.phase == "warm-up" for q in pending)
-        if warm < WARM_UP:
-            return self._warm_up(rater, warm, own, busy)
-        rated = [a for a in own if a.kind == "rating" and a.phase == "first"]
-        pending_first = [q for q in pending if q.kind == "rating" and q.phase == "first"]
-        if self.ask == "comparison":
-            return self._comparison(rater, own, pending)
-        again = self._repeat(rater, own, rated, len(pending_first), busy)
-        if again is not None:
-            return again
-        compared = sum(a.kind == "comparison" and a.phase == "first" for a in own)
-        compared += sum(q.kind == "comparison" for q in pending)
-        if self.ask == "both" and (len(rated) + len(pending_first)) // (_COMPARE_EVERY - 1) > compared:
-            pair = self._comparison(rater, own, pending)
-            if pair is not None and len(rated) >= _COMPARE_FROM:
-                return pair
-        return self._rating(rater, own, busy)
-
-    def _rng(self, rater: str, *more: object) -> np.random.Generator:
-        """Return a generator of a rater's own, the same after a restart."""
-        text = repr((self._seed, rater, *more)).encode("utf-8", "surrogateescape")
-        return np.random.default_rng(int.from_bytes(hashlib.sha256(text).digest()[:8], "big"))
-
-    def _usable(self) -> list[int]:
-        bad = {**self.looking.errors(), **self.unreadable}
-        return [number for number in range(len(self.paths)) if number not in bad]
-
-    def _warm_up(self, rater: str, number: int, own: Sequence[Answer], busy: set[int]) -> Question | None:
-        """Return a picture that is not counted; together they span what the student has seen so far."""
-        asked = {self._place[a.image] for a in own if a.image in self._place} | busy
-        seen = self.looking.seen()
-        rows = [row for row, candidate in enumerate(seen.index) if int(candidate) not in asked]
-        usable = set(self._usable())
-        if self.ask == "comparison":
-            free = [candidate for candidate in sorted(usable - busy)]
-            if len(free) < 2:
-                return None
-            pair = self._rng(rater, "warm-up", number).choice(free, 2, replace=False)
-            return Question("comparison", (int(pair[0]), int(pair[1])), "warm-up")
-        if rows:
-            # Best, worst, and two between, so that a rater knows how far the scale reaches before it counts.
-            order = sorted(rows, key=lambda row: seen.logits[row])
-            share = (0.98, 0.02, 0.65, 0.35)[number % 4]
-            candidate = int(seen.index[order[round(share * (len(order) - 1))]])
-            return Question("rating", (candidate,), "warm-up")
-        free = sorted(usable - asked) or sorted(usable)
-        return Question("rating", (int(self._rng(rater, "warm-up").choice(free)),), "warm-up") if free else None
-
-    def _repeat(
-        self, rater: str, own: Sequence[Answer], rated: Sequence[Answer], pending: int, busy: set[int]
-    ) -> Question | None:
-        """Return a picture to be shown again, None if it is not time."""
-        repeats = sum(a.phase == "repeat" for a in own)
-        if (len(rated) + pending) // _REPEAT_EVERY <= repeats:
-            return None
-        again = {a.image for a in own if a.phase == "repeat"}
-        old = [a.image for a in rated[:-_NOT_LAST] if a.image not in again and a.image in self._place]
-        old = [image for image in old if self._place[image] not in busy]
-        if not old:
-            return None
-        image = str(self._rng(rater, "repeat", repeats).choice(old))
-        return Question("rating", (self._place[image],), "repeat")
-
-    def _rating(self, rater: str, own: Sequence[Answer], busy: set[int]) -> Question | None:
-        """Return the next picture to rate: of those chosen so far in the rater's own order, else a new one."""
-        done = {self._place[a.image] for a in own if a.phase == "first" and not a.other and a.image in self._place}
-        usable = set(self._usable())
-        self._choose_beforehand()
-        skipped = self._skipped_by_all()
-        open_ = [number for number in self._set if number in usable and number not in done | busy]
-        if open_:
-            order = self._rng(rater, "order").permutation(len(self.paths))
-            return Question("rating", (min(open_, key=lambda number: order[number]),))
-        counted = [number for number in self._set if number in usable and number not in skipped]
-        if len(counted) >= self.budget:
-            return None
-        new = self._teaching_most(usable - set(self._set) - busy)
-        if new is None:
-            return None
-        self._add(new)
-        return Question("rating", (new,))
-
-    def _skipped_by_all(self) -> set[int]:
-        """Return pictures that were skipped and that nobody rated: others take their place in the budget."""
-        skipped: set[int] = set()
-        rated: set[int] = set()
-        for answer in self._answers.answers():
-            if answer.image in self._place and not answer.other:
-                (skipped if answer.kind == "skip" else rated).add(self._place[answer.image])
-        return skipped - rated
-
-    def _choose_beforehand(self) -> None:
-        """Choose the first part of the budget as `leafiqa select` does, once the student has looked at all."""
-        if self._beforehand or not self.looking.done.is_set():
-            return
-        self._beforehand = True
-        seen = self.looking.seen()
-        count = min(math.ceil(_BEFOREHAND * self.budget), len(seen.logits)) - len(self._set)
-        if count > 0 and len(seen.logits):
-            rows, _ = choose_rows(seen, count, seed=self._seed)
-            for row in self._rng("", "beforehand").permutation(rows):
-                self._add(int(seen.index[row]))
-
-    def _estimate(self) -> PanelEstimate:
-        """Return what the panel says so far, on pictures that have answers."""
-        found = self.answers()
-        names = [a.image for a in found.ratings()] + [n for a in found.comparisons() for n in (a.image, a.other)]
-        images = [name for name in dict.fromkeys(names) if name in self._place]
-        return estimate(images, found.ratings(repeats=True), found.comparisons())
-
-    def _teaching_most(self, allowed: set[int]) -> int | None:
-        """Return the candidate whose rating teaches most, of those that the student has looked at."""
-        seen = self.looking.seen()
-        row_of = {int(candidate): row for row, candidate in enumerate(seen.index)}
-        rows = [row_of[candidate] for candidate in allowed if candidate in row_of]
-        if not rows:
-            free = sorted(allowed)
-            return int(self._rng("", "any", len(self._set)).choice(free)) if free else None
-        if self._teaching is None or self._teaching[0] != len(seen.logits):
-            self._teaching = (len(seen.logits), Teaching(seen.logits, points_of(seen), self._seed))
-        panel = self._estimate()
-        known = [i for i, image in enumerate(panel.images) if self._place[image] in row_of]
-        rated = [row_of[self._place[panel.images[i]]] for i in known]
-        chosen = self._teaching[1].next(rated, panel.quality[known], panel.error[known], rows)
-        return None if chosen is None else int(seen.index[chosen])
-
-    def _comparison(self, rater: str, own: Sequence[Answer], pending: Sequence[Question]) -> Question | None:
-        """Return the two pictures whose comparison says most, None if there are enough comparisons."""
-        asked = {frozenset((a.image, a.other)) for a in own if a.other}
-        asked |= {frozenset(str(self.paths[i]) for i in q.images) for q in pending if q.kind == "comparison"}
-        if self.ask == "comparison":
-            compared = sum(a.kind == "comparison" and a.phase == "first" for a in own)
-            if compared + sum(q.phase == "first" for q in pending) >= _COMPARISONS_EACH * self.budget:
-                return None
-            self._fill_set()
-        usable = set(self._usable())
-        names = [str(self.paths[number]) for number in self._set if number in usable]
-        found = self.answers()
-        prior = self._prior(names) if self.ask == "comparison" else None
-        panel = estimate(names, found.ratings(repeats=True), found.comparisons(), prior=prior)
-        if self.ask == "both":
-            rated = {a.image for a in found.ratings()}
-            keep = [i for i, name in enumerate(names) if name in rated]
-            covariance = None if panel.covariance is None else panel.covariance[np.ix_(keep, keep)]
-            panel = PanelEstimate(
-                [names[i] for i in keep],
-                panel.quality[keep],
-                panel.error[keep],
-                [],
-                panel.spread,
-                panel.step,
-                covariance,
-            )
-        pair = next_pair(panel, asked, self._rng(rater, "pair", len(asked)))
-        return None if pair is None else Question("comparison", (self._place[pair[0]], self._place[pair[1]]))
-
-    def _fill_set(self) -> None:
-        """Choose all of the budget for comparisons."""
-        self._choose_beforehand()
-        while len(self._set) < self.budget:
-            new = self._teaching_most(set(self._usable()) - set(self._set))
-            if new is None:
-                return
-            self._add(new)
-
-    def _prior(self, names: Sequence[str]) -> np.ndarray:
-        """Return what the student believes of pictures, on the scale 1 to 5; the middle of those it has not seen."""
-        seen = self.looking.seen()
-        found = np.full(len(names), (LOW + HIGH) / 2)
-        if len(seen.logits) > 2:
-            spread = float(seen.logits.std()) or 1.0
-            score = {
-                str(self.paths[int(c)]): (x - seen.logits.mean()) / spread for c, x in zip(seen.index, seen.logits)
-            }
-            found += np.array([0.7 * score.get(name, 0.0) for name in names])
-        return found
+        done = len(self.own(rater))
+        return done, max(self.questions.total(), done)
 
     # What it comes to.
 
@@ -433,8 +203,8 @@ class Session:
         """Return what the answers so far come to; computed anew when there are new ones."""
         count = len(self._answers.answers())
         if self._known is None or self._known[0] != count:
-            panel, seen = self._estimate(), self.looking.seen()
-            candidates = [self._place[image] for image in panel.images]
+            panel, seen = self.questions.estimate(), self.looking.seen()
+            candidates = [self.questions.place[image] for image in panel.images]
             rows = rows_of(seen, candidates)
             there = set(seen.index.tolist())
             kept = [i for i, candidate in enumerate(candidates) if candidate in there]

@@ -25,7 +25,7 @@ from leafiqa.generators.rendering import (
 )
 from leafiqa.generators.samples import Sample
 from leafiqa.reports.charts import axis_over, distribution, draw_curves, whiskers
-from leafiqa.reports.pages import island, render
+from leafiqa.reports.pages import island, relative, render
 from leafiqa.reports.pictures import Item, Pictures
 
 # Prompts that are shown side by side of each pair, in either direction; pairs that have them.
@@ -39,7 +39,6 @@ _CELL = 4
 _FAILED = 200
 _WIDTH, _HEIGHT = 560, 46
 _SIGNS = {"better": "▲", "worse": "▼", "no difference": "=", "cannot tell": "?"}
-_TURNED = {"better": "worse", "worse": "better"}
 
 Row = dict[str, Any]
 # Pictures with their scores, by unit and generator.
@@ -79,6 +78,7 @@ def render_generators(
     grid = _grid(comparison, lead, cells, prompts, pictures)
     made = pictures.make(most, thumbnails, overwrite, important, progress)
     failed = comparison.failed
+    remarks = [relative(remark, page) for remark in comparison.remarks]
     scored = [of for of in lead.generators if of.images]
     several = [(of.name, curve_points(of)) for of in scored if len(of.best_of) > 1]
     return render(
@@ -112,10 +112,13 @@ def render_generators(
         ends=ends,
         grid=grid,
         thumbnails=made,
-        failed={"total": len(failed), "rows": list(failed.items())[:_FAILED]},
-        remarks=comparison.remarks,
+        failed={
+            "total": len(failed),
+            "rows": [(relative(path, page), relative(why, page)) for path, why in list(failed.items())[:_FAILED]],
+        },
+        remarks=remarks,
         not_quality=NOT_QUALITY,
-        result_json=island({**comparison.to_dict(), "failed": None}),
+        result_json=island({**comparison.to_dict(), "failed": None, "remarks": remarks}),
     )
 
 
@@ -178,7 +181,8 @@ def _matrix(result: MetricResult) -> Row:
                 cells.append(None)
                 continue
             decision: str = pair.verdict.decision
-            decision = decision if pair.first == name else _TURNED.get(decision, decision)
+            if pair.better is not None:
+                decision = "better" if pair.better == name else "worse"
             cells.append(
                 {
                     "sign": _SIGNS[decision],

@@ -10,7 +10,7 @@ import numpy as np
 from leafiqa.files import StrPath
 from leafiqa.generators.rendering import NOT_QUALITY, number
 from leafiqa.reports.charts import axis_over, distribution
-from leafiqa.reports.pages import island, render
+from leafiqa.reports.pages import island, relative, render
 from leafiqa.reports.pictures import Pictures
 from leafiqa.scoring.scores import Scores, choose
 
@@ -79,8 +79,11 @@ def render_images(
         best=best,
         between=max(0, len(ordered) - len(worst) - len(best)),
         thumbnails=made,
-        failed={"total": len(failed), "rows": list(failed.items())[:_FAILED]},
-        remarks=scores.remarks,
+        failed={
+            "total": len(failed),
+            "rows": [(relative(path, page), relative(why, page)) for path, why in list(failed.items())[:_FAILED]],
+        },
+        remarks=[relative(remark, page) for remark in scores.remarks],
         not_quality=NOT_QUALITY,
         result_json=island({"summary": [str(of) for of in scores.summary()]}),
     )

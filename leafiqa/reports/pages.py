@@ -43,6 +43,14 @@ def link(path: str, page: str | os.PathLike[str]) -> str:
     return f"./{address}" if not address.startswith(("/", ".")) else address
 
 
+def relative(text: str, page: str | os.PathLike[str]) -> str:
+    """Return text in which the page's own folder, and the user's home, are not spelled out."""
+    folder = os.path.dirname(os.path.abspath(page)) + os.sep
+    home = os.path.expanduser("~") + os.sep
+    found = text.replace(folder, "")
+    return found.replace(home, "~/") if home not in ("/", "//") else found
+
+
 def island(value: Any) -> Markup:
     """Return a value as JSON for a script element: nothing in it can end the element."""
     text = json.dumps(value, ensure_ascii=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError
-from leafiqa.files import StrPath
-from leafiqa.reports.pages import link
-from leafiqa.reports.thumbnails import Thumbnail, Thumbnails, make_thumbnails, prepare_folder
+from leafiqa.files import StrPath, as_path, check_output
+from leafiqa.reports.pages import is_page, link
+from leafiqa.reports.thumbnails import Thumbnail, Thumbnails, check_folder, make_thumbnails, prepare_folder
 
 HOW = ("embed", "beside")
 
@@ -93,6 +93,28 @@ class Pictures:
             item.first = item.path not in seen
             seen.add(item.path)
         return made
+
+
+def check_page(page: StrPath, how: str, *, overwrite: bool, inputs: Iterable[StrPath] = ()) -> Path:
+    """Refuse a page that cannot be written, before the work.
+
+    Args:
+        page: where it is to go.
+        how: "embed" or "beside".
+        overwrite: whether a page of ours, and its folder, may be replaced.
+        inputs: files that are read.
+
+    Raises:
+        InputError: its ending is not `.html`.
+        OutputError: it exists already and may not be replaced, or its folder of thumbnails may not.
+    """
+    place = as_path(page, "output")
+    if place.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"output must be a page, .html, got {place}")
+    check_output(place, inputs=inputs, overwrite=overwrite, is_ours=is_page)
+    if how == "beside":
+        check_folder(place, overwrite)
+    return place
 
 
 def check_pictures(most: int, how: str) -> None:

@@ -118,6 +118,16 @@ def prepare_folder(page: StrPath, overwrite: bool) -> Path:
     Raises:
         OutputError: it is there already, and it may not be replaced or is not one of ours.
     """
+    place = check_folder(page, overwrite)
+    for old in _ours(place):
+        old.unlink()
+    place.mkdir(exist_ok=True)
+    (place / _MARK).touch()
+    return place
+
+
+def check_folder(page: StrPath, overwrite: bool) -> Path:
+    """Return the folder for thumbnails beside a page, if it may be made or replaced; see `prepare_folder`."""
     place = Path(f"{os.path.splitext(os.fspath(page))[0]}_thumbnails")
     if place.exists():
         if not (place / _MARK).is_file():
@@ -126,10 +136,6 @@ def prepare_folder(page: StrPath, overwrite: bool) -> Path:
             raise OutputError(
                 f"{place} exists already; name another page, or allow it with overwrite=True (--overwrite)"
             )
-        for old in _ours(place):
-            old.unlink()
-    place.mkdir(exist_ok=True)
-    (place / _MARK).touch()
     return place
 
 

@@ -147,7 +147,7 @@ def test_tables_and_json_lines(tmp_path):
     samples = gathered(table, columns=["clip"])
     assert pictures(samples) == {("one", "a cat"): 1, ("two", "a cat"): 1, ("two", "a dog"): 1}
     assert [dict(sample.columns)["clip"] for sample in samples.samples] == [0.5, None, 0.25]
-    assert any("line 4: no prompt: left out" in remark for remark in samples.remarks)
+    assert any("1 rows left out: 'line 4: no prompt'" in remark for remark in samples.remarks)
     assert any("1 cells of column clip hold no number" in remark for remark in samples.remarks)
     for name in ("one", "two"):
         rows = [{"id": i, "prompt": f"p {i}", "image_path": f"{'ab'[i]}.png"} for i in range(2)]
@@ -173,7 +173,7 @@ def test_arguments(tmp_path):
     for wrong, message in (
         ({"a": tmp_path / "c"}, "two generators are needed"),
         ({"a": tmp_path / "c", "b": tmp_path / "none"}, "no such file or folder"),
-        ({"a": tmp_path / "c", "b": tmp_path / "c" / "0000.png"}, "neither a folder nor a table"),
+        ({"a": tmp_path / "c", "b": tmp_path / "c" / "0000.png"}, "neither a folder, nor a table"),
         (7, "must be a mapping"),
         ([7, 8], "must be paths"),
     ):

@@ -89,8 +89,11 @@ def test_nothing_is_scored_in_silence_by_nothing(tracker, tmp_path):
     tracker.update(pictures(), None)
     tracker.compute(5)
     tracker.update(pictures())
-    with pytest.raises(InputError, match="step must be later than 5"):
-        tracker.compute(5)
+    with pytest.raises(InputError, match="step must not be before 5"):
+        tracker.compute(4)
+    assert tracker.compute(5).against("previous").step == 5  # one step may be validated twice
+    with pytest.raises(InputError, match="state must be what state_dict"):
+        tracker.load_state_dict({})
     with pytest.raises(InputError, match="as_loss"):
         QualityTracker(leafiqa.create_metric("leaf", as_loss=True))
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from leafiqa.rating.answers import read_answers
-from leafiqa.rating.session import WARM_UP
+from leafiqa.rating.questions import WARM_UP
 from tests.browser import browser  # noqa: F401
 from tests.conftest import make_picture
 

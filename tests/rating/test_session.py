@@ -12,8 +12,9 @@ from leafiqa.errors import InputError
 from leafiqa.rating.answers import AnswerFile, read_answers
 from leafiqa.rating.knowledge import stands_for, what_is_known
 from leafiqa.rating.next_pictures import Teaching, next_pair
+from leafiqa.rating.questions import WARM_UP
 from leafiqa.rating.rater_model import PanelEstimate
-from leafiqa.rating.session import SKIPS, WARM_UP, Session
+from leafiqa.rating.session import SKIPS, Session
 from tests.conftest import make_picture
 
 
