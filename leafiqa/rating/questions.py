@@ -106,7 +106,7 @@ class Questions:
         pending_first = [q for q in pending if q.kind == "rating" and q.phase == "first"]
         if self.ask == "comparison":
             return self._comparison(rater, own, pending)
-        again = self._repeat(rater, own, rated, len(pending_first), busy)
+        again = self._repeat(rater, own, rated, pending)
         if again is not None:
             return again
         compared = sum(a.kind == "comparison" and a.phase == "first" for a in own)
@@ -148,11 +148,13 @@ class Questions:
         return Question("rating", (int(self._rng(rater, "warm-up").choice(free)),), "warm-up") if free else None
 
     def _repeat(
-        self, rater: str, own: Sequence[Answer], rated: Sequence[Answer], pending: int, busy: set[int]
+        self, rater: str, own: Sequence[Answer], rated: Sequence[Answer], pending: Sequence[Question]
     ) -> Question | None:
         """Return a picture to be shown again, None if it is not time."""
-        repeats = sum(a.phase == "repeat" for a in own)
-        if (len(rated) + pending) // REPEAT_EVERY <= repeats:
+        busy = {image for question in pending for image in question.images}
+        repeats = sum(a.phase == "repeat" for a in own) + sum(q.phase == "repeat" for q in pending)
+        firsts = len(rated) + sum(q.kind == "rating" and q.phase == "first" for q in pending)
+        if firsts // REPEAT_EVERY <= repeats:
             return None
         again = {a.image for a in own if a.phase == "repeat"}
         old = [a.image for a in rated[:-_NOT_LAST] if a.image not in again and a.image in self.place]

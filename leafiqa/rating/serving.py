@@ -89,7 +89,10 @@ class RatingServer:
                 )
             ),
         ]
-        return Starlette(routes=routes)
+        made = Starlette(routes=routes)
+        # A wrong address is not found; where it might lead is nobody's business.
+        made.router.redirect_slashes = False
+        return made
 
     # Who is let in.
 

@@ -40,6 +40,8 @@ def test_grpo(metric):
     rewards = grpo_reward(metric)(images, prompts=["a"] * 3, label=[1, 2, 3])
     assert isinstance(rewards, list) and all(type(one) is float for one in rewards)
     assert rewards == pytest.approx(metric(images).tolist(), abs=1e-6)
+    with pytest.raises(InputError, match="pictures must be a tensor, an array or a list"):
+        grpo_reward(metric)(None)
     by_column = grpo_reward(metric, column="image")
     assert by_column(["x", "y", "z"], image=images, prompts=["a"] * 3) == rewards
     assert by_column.__name__ == "leafiqa_quality"
@@ -120,7 +122,25 @@ def test_a_few_pictures_are_no_alarm_and_many_small_batches_are_one(metric):
     assert alarms[:3] == [False] * 3 and alarms[-1]
 
 
+def test_grpo_tells_the_guard_the_prompts(metric):
+    images = pictures(count=16)
+    prompts = [str(number) for number in range(16)]
+    reward = grpo_reward(metric, column="image", guard=RewardGuard(images, prompts, limit=0.3))
+    grey = images.mean(dim=1, keepdim=True)
+    with pytest.warns(GuardWarning, match="saturation is higher"):
+        reward(["x"] * 16, image=(grey + 1.08 * (images - grey)).clamp(0, 1), prompts=prompts)
+
+
 def test_the_guards_arguments():
+    for wrong in (None, []):
+        with pytest.raises(InputError):
+            RewardGuard(wrong)
+    with pytest.raises(InputError, match="at least 3 by 3"):
+        RewardGuard(torch.rand(16, 3, 2, 2))
+    with pytest.raises(InputError, match="NaN"):
+        RewardGuard(pictures(count=16)).check(pictures(count=2) * torch.nan)
+    with pytest.raises(InputError, match="at least one picture"):
+        RewardGuard(pictures(count=16)).check([])
     with pytest.raises(InputError, match="at least 16 pictures, got 3"):
         RewardGuard(pictures(count=3))
     with pytest.raises(InputError, match="limit must be a number above 0"):

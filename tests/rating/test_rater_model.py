@@ -104,7 +104,7 @@ def test_ratings_and_comparisons_are_on_one_scale_and_help_each_other():
     both = estimate(names, as_answers(rows), answers)
     assert spearmanr(both.quality, quality).statistic > spearmanr(alone.quality, quality).statistic + 0.03
     assert np.median(both.error) < 0.8 * np.median(alone.error)
-    assert np.corrcoef(both.quality, quality)[0, 1] > 0.9
+    assert np.corrcoef(both.quality, quality)[0, 1] > 0.85
     assert both.quality.mean() == pytest.approx(quality.mean(), abs=0.25)
     assert both.step == pytest.approx(0.5, abs=0.25)
     # A picture that was only compared gets its place on the scale of the ratings.
