@@ -39,8 +39,7 @@ def serve(
     finished = threading.Event()
     server = RatingServer(session, hosts=hosts, on_finish=finished.set)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        bound = socket.create_server((host, port), family=family)
+        bound = _listening(host, port)
     except (OSError, OverflowError) as error:
         raise InputError(f"cannot serve at {host}, port {port}: {error}; name another --port or --host") from error
     config = uvicorn.Config(server.app, log_level="error", access_log=False, server_header=False, lifespan="off")
@@ -63,6 +62,23 @@ def serve(
         finished.set()
         session.looking.stop()
         bound.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    The protocol is named: only then asyncio sends small packets at once, without which every answer waits 40 ms.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(128)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def _own_addresses() -> set[str]:
