@@ -86,7 +86,11 @@ def rate(
     whole_number(seed, "seed", 0)
     whole_number(port, "port", 0)
     found = need_images(images, recursive)
-    paths = inside([Path(os.path.abspath(path)) for path in found], images)
+    named = [Path(os.path.abspath(path)) for path in found]
+    missing = [str(path) for path in named if not path.is_file()]
+    if len(missing) == len(named):
+        raise InputError(f"{missing[0]}: no such file or folder")
+    paths = inside([path for path in named if path.is_file()], images)
     check_output(output, inputs=paths, overwrite=True, is_ours=is_answers)
     many = min(50, len(paths)) if budget is None else whole_number(budget, "budget", 1)
     with locked(output):
@@ -104,9 +108,10 @@ def rate(
     seen = session.looking.seen()
     there = set(seen.index.tolist())
     shown = [of.image for of in panel.pictures if place.get(of.image) in there]
-    if session.looking.done.is_set() and shown:
+    if session.looking.complete and shown:
         weights_of = stands_for(seen.logits, rows_of(seen, [place[image] for image in shown]))
         panel.stands_for = dict(zip(shown, weights_of.tolist()))
+    panel.problems += [f"{path}: no such file" for path in missing]
     panel.problems += [f"{paths[number]}: {why}" for number, why in sorted(session.unreadable.items())]
     panel.problems += [f"{paths[number]}: {why}" for number, why in sorted(session.looking.errors().items())]
     return panel

@@ -33,6 +33,8 @@ class Looking:
         self._errors: dict[int, str] = {}
         self._stop = threading.Event()
         self.failed: BaseException | None = None
+        # Whether all has been looked at, and whether this has ended, for whatever reason.
+        self.complete = False
         self.done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leafiqa-looking", daemon=True)
 
@@ -58,6 +60,7 @@ class Looking:
                     self._parts.append(Extracted(found.features, found.logits, index, []))
                     self._errors.update({int(places[i]): why for i, why in found.errors})
                     self._whole = None
+            self.complete = True
         except BaseException as error:  # rating goes on without the student's view
             self.failed = error
         finally:
