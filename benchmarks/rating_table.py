@@ -1,6 +1,6 @@
 """Write the tables of docs/rate.md: `python -m benchmarks.rating_table`.
 
-From the results that benchmarks.rating_panels and benchmarks.rating_choice wrote.
+From the results that benchmarks.rating_panels, .rating_choice and .rate_speed wrote.
 """
 
 from __future__ import annotations
@@ -46,9 +46,23 @@ def choice() -> str:
     return "\n".join(lines)
 
 
+def speed() -> str:
+    """Return a sentence on how long one waits."""
+    found = read("rate_speed")
+    memory = " / ".join(f"{value / 1000:.1f}" for value in found["memory after 10, 30 and 60 answers, MB"])
+    return (
+        f"the address is printed after {found['until the address, s']:.1f} s, the first picture is there "
+        f"{found['until the first picture, s']:.2f} s later, an answer is saved and the next question known within "
+        f"{found['answer to next question, largest ms']:.0f} ms, the picture after it is loaded ahead in "
+        f"{found['next picture loaded ahead, median ms']:.0f} ms (median; {found['picture in MB']:.1f} MB each), and "
+        f"the server holds {memory} GB after 10, 30 and 60 answers (`python -m benchmarks.rate_speed`)."
+    )
+
+
 def page() -> str:
     """Return the page with its tables."""
-    return filled(filled(PAGE.read_text(encoding="utf-8"), "panels", panels()), "choice", choice())
+    text = filled(filled(PAGE.read_text(encoding="utf-8"), "panels", panels()), "choice", choice())
+    return filled(text, "speed", speed(), inline=True)
 
 
 if __name__ == "__main__":

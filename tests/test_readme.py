@@ -8,7 +8,7 @@ import click
 import pytest
 
 import leafiqa
-from benchmarks import readme
+from benchmarks import generators_table, rating_table, readme
 from leafiqa.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +42,13 @@ def commands():
                 line = line.strip().removeprefix("$ ")
                 if re.match(r"(leafiqa|torchrun .* -m leafiqa) ", line):
                     yield page.name, line[line.index("leafiqa ") :]
+
+
+def test_the_tables_of_the_docs_are_those_of_the_benchmarks():
+    for page, text in {**generators_table.pages(), rating_table.PAGE: rating_table.page()}.items():
+        assert page.read_text(encoding="utf-8") == text, f"run python -m benchmarks.{page.stem}'s table"
+        for name in re.findall(r"<!-- (\w+): made by", text):
+            assert re.search(rf"<!-- {name}: [^>]*-->\s*\S.*?<!-- /{name} -->", text, re.S), (page.name, name)
 
 
 def test_every_command_in_the_docs_parses(monkeypatch, tmp_path):

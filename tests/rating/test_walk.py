@@ -19,7 +19,7 @@ pytest.importorskip("uvicorn")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "rate.md"
 
 
-def scripted(address, quality):
+def scripted(address, quality, labels=50):
     """Rate as somebody does who sees the blur: the sharper the better."""
 
     def post(name, content):
@@ -34,7 +34,7 @@ def scripted(address, quality):
         value = str(quality[data])
         state = post("answer", {"number": state["number"], "value": value, "seconds": 3})
     until = time.monotonic() + 60
-    while (known := json.loads(urllib.request.urlopen(address + "known", timeout=60).read()))["labels"] < 50:
+    while (known := json.loads(urllib.request.urlopen(address + "known", timeout=60).read()))["labels"] < labels:
         assert time.monotonic() < until, known
         time.sleep(0.5)
     post("finish", {})
@@ -67,6 +67,24 @@ def test_the_hour(tmp_path):
     assert (tmp_path / "mos.csv").read_text().startswith("image,mos,mos_se,mos_std,n,mean,")
     assert "stands_for" in (tmp_path / "mos.csv").read_text().splitlines()[0]
     assert "calibrated on" in done.stderr or "labels" in done.stderr  # it says that it flatters
+
+
+def test_a_session_may_end_in_a_student(tmp_path):
+    (tmp_path / "photos").mkdir()
+    quality = {}
+    for number in range(24):
+        path = tmp_path / "photos" / f"{number:02}.png"
+        Image.fromarray(make_picture(96, 96, number % 5)).filter(ImageFilter.GaussianBlur(number / 6)).save(path)
+        quality[path.read_bytes()] = round(5 - number / 6)
+    options = ["rate", "photos", "-o", "answers.csv", "-n", "20", "--calibrate", "mine/leaf_lite0.rated"]
+    command = [sys.executable, "-m", "leafiqa", *options]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    scripted(running.stdout.readline().strip(), quality, labels=20)
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 0, err
+    assert "rung" in out and (tmp_path / "mine" / "leaf_lite0.rated.safetensors").is_file()
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert again.returncode == 2 and "exists already" in again.stderr
 
 
 def test_the_report_of_a_session(tmp_path):
