@@ -50,12 +50,14 @@ def speed() -> str:
     """Return a sentence on how long one waits."""
     found = read("rate_speed")
     memory = " / ".join(f"{value / 1000:.1f}" for value in found["memory after 10, 30 and 60 answers, MB"])
+    median, largest = (found[f"next picture loaded ahead, {which} ms"] for which in ("median", "largest"))
+    saved, size = found["answer to next question, largest ms"], found["picture in MB"]
     return (
         f"the address is printed after {found['until the address, s']:.1f} s, the first picture is there "
         f"{found['until the first picture, s']:.2f} s later, an answer is saved and the next question known within "
-        f"{found['answer to next question, largest ms']:.0f} ms, the picture after it is loaded ahead in "
-        f"{found['next picture loaded ahead, median ms']:.0f} ms (median; {found['picture in MB']:.1f} MB each), and "
-        f"the server holds {memory} GB after 10, 30 and 60 answers (`python -m benchmarks.rate_speed`)."
+        f"{saved:.0f} ms, the picture after it ({size:.1f} MB) is loaded ahead in {median:.0f} ms (median; largest "
+        f"{largest:.0f}), and the server holds {memory} GB after 10, 30 and 60 answers "
+        "(`python -m benchmarks.rate_speed`)."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +91,8 @@ def rate(
     missing = [str(path) for path in named if not path.is_file()]
     if len(missing) == len(named):
         raise InputError(f"{missing[0]}: no such file or folder")
-    paths = inside([path for path in named if path.is_file()], images)
+    files = [path for path in named if path.is_file()]
+    paths = inside(files, images)
     check_output(output, inputs=paths, overwrite=True, is_ours=is_answers)
     many = min(50, len(paths)) if budget is None else whole_number(budget, "budget", 1)
     with locked(output):
@@ -112,6 +114,15 @@ def rate(
         weights_of = stands_for(seen.logits, rows_of(seen, [place[image] for image in shown]))
         panel.stands_for = dict(zip(shown, weights_of.tolist()))
     panel.problems += [f"{path}: no such file" for path in missing]
+    place_of = set(paths)
+    panel.problems += [f"{path}: a link out of the folder: left out" for path in files if path not in place_of]
+    if session.looking.failed is not None:
+        panel.problems.append(f"the student could not look at all pictures ({session.looking.failed})")
+    if not panel.stands_for:
+        panel.problems.append(
+            "the student had not looked at all pictures at the end: mos.csv has no column stands_for, and what "
+            "calibrate expects holds for the rated pictures, which are mostly extremes"
+        )
     panel.problems += [f"{paths[number]}: {why}" for number, why in sorted(session.unreadable.items())]
     panel.problems += [f"{paths[number]}: {why}" for number, why in sorted(session.looking.errors().items())]
     return panel
@@ -124,7 +135,7 @@ def inside(paths: list[Path], given: Paths) -> list[Path]:
         InputError: none is left.
     """
     several: list[Any] = [given] if isinstance(given, (str, os.PathLike)) else list(given)
-    roots = [os.path.realpath(root) for root in several if os.path.isdir(root)]
+    roots = [os.path.realpath(_fixed_folder(os.fspath(one))) for one in several if not os.path.isfile(one)]
     kept = []
     for path in paths:
         real = os.path.realpath(path)
@@ -134,6 +145,15 @@ def inside(paths: list[Path], given: Paths) -> list[Path]:
     if not kept:
         raise InputError("no picture is left: all are links that lead out of the folder")
     return kept
+
+
+def _fixed_folder(given: str) -> str:
+    """Return the folder that a pattern begins with, up to its first wildcard; a folder is its own."""
+    if os.path.isdir(given):
+        return given
+    parts = given.split(os.sep)
+    fixed = next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return os.sep.join(parts[:fixed]) or (os.sep if given.startswith(os.sep) else os.curdir)
 
 
 def summarise_ratings(ratings: Paths) -> Panel:

@@ -65,8 +65,15 @@ def command(
     """
     import leafiqa
     from leafiqa.calibration.calibrator import student_place
+    from leafiqa.files import check_output
+    from leafiqa.rating.panel import is_mos
 
     table = output.with_name("mos.csv")
+    if os.path.abspath(table) == os.path.abspath(output):
+        raise click.UsageError("-o mos.csv is the name of the table that is made of the answers; name them otherwise")
+    # A session that goes on replaces its own table; a new one asks.
+    going_on = output.exists()
+    check_output(table, inputs=[output], overwrite=overwrite or going_on, is_ours=is_mos)
     if student is not None:
         folder, tag = student_place(student)
         if not overwrite and (folder / f"{tag}.safetensors").exists():

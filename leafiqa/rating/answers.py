@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import io
 import math
 import os
+import re
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +19,7 @@ from leafiqa.errors import InputError, OutputError
 from leafiqa.files import StrPath, as_path, check_output, write_whole
 from leafiqa.scoring.rows import csv_line
 from leafiqa.scoring.scores import name_in
-from leafiqa.tables import safe_cell
+from leafiqa.tables import safe_cell, to_number
 
 Kind = Literal["rating", "comparison", "skip", "undo"]
 Phase = Literal["warm-up", "first", "repeat"]
@@ -108,7 +111,8 @@ def read_answers(path: StrPath) -> Answers:
     """
     place = as_path(path, "the file of ratings")
     try:
-        text = place.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        with place.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            text = file.read()
     except OSError as error:
         raise InputError(f"cannot read ratings {place}: {error.strerror or error}") from error
     if not text.startswith(_HEADER):
@@ -140,22 +144,27 @@ def _answer(cells: Sequence[str], folder: Path) -> Answer | str:
     if len(cells) != len(COLUMNS):
         return f"{len(cells)} cells instead of {len(COLUMNS)}"
     number, rater, kind, image, other, value, phase, seconds, time = cells
-    if not number.isdigit() or not rater or kind not in ("rating", "comparison", "skip", "undo"):
+    if not re.fullmatch(r"[0-9]{1,12}", number) or not rater or kind not in ("rating", "comparison", "skip", "undo"):
         return "no number, no rater or an unknown kind"
     if phase not in ("warm-up", "first", "repeat"):
         return f"an unknown phase {phase!r}"
     if kind == "rating":
-        try:
-            good = LOW <= float(value) <= HIGH
-        except ValueError:
-            good = False
-        if not good:
+        if not is_rating(value):
             return f"a rating must be a number from {LOW:g} to {HIGH:g}, got {value!r}"
     if kind == "comparison" and value not in CHOICES:
         return f"a comparison must be one of {', '.join(CHOICES)}, got {value!r}"
     first, second = (os.path.normpath(os.path.join(folder, name)) if name else "" for name in (image, other))
-    took = float(seconds) if seconds else math.nan
-    return Answer(int(number), rater, kind, first, second, value, phase, took, time)  # type: ignore[arg-type]
+    if kind == "comparison" and not other:
+        return "a comparison of one picture"
+    took = to_number(seconds)
+    return Answer(int(number), rater, kind, first, second, value, phase, math.nan if took is None else took, time)  # type: ignore[arg-type]
+
+
+def is_rating(value: object) -> bool:
+    """Tell whether something is a rating as text: a plain number from 1 to 5."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9](\.[0-9]{1,6})?", value):
+        return False
+    return LOW <= float(value) <= HIGH
 
 
 class AnswerFile:
@@ -175,7 +184,8 @@ class AnswerFile:
         check_output(self.path, overwrite=True, is_ours=is_answers)
         self._lines: list[Answer] = []
         if self.path.exists() and self.path.stat().st_size:
-            text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
+            with self.path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+                text = file.read()
             self._lines, problems = parse(text, Path(self._folder))
             if wrong := [problem for problem in problems if "torn" not in problem]:
                 raise InputError(f"cannot go on with {self.path}: {wrong[0]}; repair it, or name another file")
@@ -189,6 +199,9 @@ class AnswerFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._lines)
 
     def answers(self) -> list[Answer]:
         """Return the answers that count so far."""
@@ -206,10 +219,13 @@ class AnswerFile:
             before = self._file.seek(0, os.SEEK_END)
             try:
                 # One write: a kill leaves all of the line or a torn one, which is cut off later.
-                self._file.write(self._line(numbered).encode("utf-8", "surrogateescape"))
+                data = self._line(numbered).encode("utf-8", "surrogateescape")
+                if self._file.write(data) != len(data):  # a disk that is nearly full takes a part
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(self._file.fileno())
             except OSError as error:
-                self._file.truncate(before)
+                with contextlib.suppress(OSError):
+                    self._file.truncate(before)
                 raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
             self._lines.append(numbered)
             return numbered

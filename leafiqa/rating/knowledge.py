@@ -113,14 +113,17 @@ def what_is_known(
     """
     nan = math.nan
     if len(rows) < LEAST_LABELS or len(np.unique(mos.round(3))) < 3:
-        lacking = max(1, LEAST_LABELS - len(rows))
+        lacking = LEAST_LABELS - len(rows)
         words = f"{lacking} more pictures until something can be said"
+        if lacking <= 0:
+            words = "the ratings hold fewer than three levels: nothing can be said"
         return Knowledge(len(rows), nan, (nan, nan), nan, nan, False, None, aim, words)
     labels = labels_of(extracted, rows, mos, errors)
     weights = stands_for(extracted.logits, rows)
     found = held_out_agreement(expected(labels), labels, (LOW, HIGH), weights=weights)
     low, high = found.srcc_interval
-    now, before, later = _errors(labels)
+    noise = float(np.mean((np.asarray(errors) / (HIGH - LOW)) ** 2))
+    now, before, later = _errors(labels, weights, noise)
     gain = (before - now) / before if math.isfinite(before) and before > 0 else nan
     hardly = math.isfinite(later) and now > 0 and (now - later) / now < _HARDLY
     half = (high - low) / 2
@@ -141,11 +144,17 @@ def _words(hardly: bool, more: int | None, aim: float, later: float) -> str:
     return f"{told}; about {more} more pictures would tell its agreement to ±{aim:g}"
 
 
-def _errors(labels: Labels, seed: int = 0) -> tuple[float, float, float]:
+def _errors(labels: Labels, weights: Array, noise: float, seed: int = 0) -> tuple[float, float, float]:
     """Return the held-out error at this number of labels, at ten fewer, and at half as many again.
 
-    The error is measured with half and with four fifths of the labels learned from, in random splits, and follows
-    `a + b / labels`. NaN below twenty labels.
+    The squared error is measured with half and with four fifths of the labels learned from, in random splits, and
+    follows `a + b / labels`. NaN below twenty labels.
+
+    Args:
+        labels: rated pictures.
+        weights: `(m,)` how many candidates each stands for.
+        noise: mean square of the labels' own errors, which are none of the student's and are taken off.
+        seed: of the splits.
     """
     n = len(labels)
     if n < _CURVE_LEAST:
@@ -160,12 +169,12 @@ def _errors(labels: Labels, seed: int = 0) -> tuple[float, float, float]:
             learned[rng.permutation(n)[:size]] = True
             part, rest = labels.part(learned), labels.part(~learned)
             predicted = choose(part).fit(part).predict(rest.logits, rest.features)
-            squares.append(np.average((predicted - rest.targets) ** 2, weights=rest.weights))
+            squares.append(np.average((predicted - rest.targets) ** 2, weights=weights[~learned]))
         errors.append(float(np.mean(squares)))
     slope = max(0.0, (errors[0] - errors[1]) / (1 / sizes[0] - 1 / sizes[1]))
     floor = errors[1] - slope / sizes[1]
 
     def at(count: float) -> float:
-        return math.sqrt(max(floor + slope / count, 1e-9))
+        return math.sqrt(max(floor + slope / count - noise, 1e-4))
 
     return at(n), at(max(5, n - 10)), at(1.5 * n)

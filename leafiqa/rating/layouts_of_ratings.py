@@ -48,6 +48,8 @@ def read_ratings(path: StrPath) -> Answers:
             f"{place} is no table of ratings: it needs a column image (or {', '.join(_IMAGE[1:])}); it has "
             f"{', '.join(table.columns)}"
         )
+    if rater is None and {"mos", "mos_se", "mos_std"} & set(lower):
+        raise InputError(f"{place} is a table of MOS, not of ratings: give it to leafiqa calibrate --mos")
     if rater is not None and score is not None:
         return _of_long(table, image, rater, score)
     return _of_wide(table, image)

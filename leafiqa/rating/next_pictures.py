@@ -121,7 +121,12 @@ def next_pair(
     n = len(panel.images)
     if n < 2:
         return None
-    first, second = rng.integers(0, n, _PAIRS), rng.integers(0, n, _PAIRS)
+    if n * (n - 1) // 2 <= _PAIRS:
+        first, second = np.triu_indices(n, 1)
+        turned = rng.random(len(first)) < 0.5  # which of the two comes first
+        first, second = np.where(turned, second, first), np.where(turned, first, second)
+    else:
+        first, second = rng.integers(0, n, _PAIRS), rng.integers(0, n, _PAIRS)
     gap = (panel.quality[first] - panel.quality[second]) / panel.step
     variance = panel.error[first] ** 2 + panel.error[second] ** 2
     if panel.covariance is not None:

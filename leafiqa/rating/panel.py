@@ -6,7 +6,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy import stats
 from leafiqa.errors import InputError
 from leafiqa.evaluation.measures import spearman
 from leafiqa.files import StrPath, check_output, printable, write_whole
-from leafiqa.rating.answers import Answer, Answers
+from leafiqa.rating.answers import HIGH, LOW, Answer, Answers
 from leafiqa.rating.rater_model import PanelEstimate, RaterEstimate, estimate
 from leafiqa.scoring.rows import csv_line
 from leafiqa.scoring.scores import name_in
@@ -28,6 +28,11 @@ _NOISY, _ALONE, _FORGETFUL = 1.8, 0.3, 1.2
 _FEW = 8
 
 
+def is_mos(head: bytes) -> bool:
+    """Tell whether a file begins as a table that `Panel.to_csv` wrote."""
+    return head.startswith(csv_line(_HEADER).rstrip("\n").encode())
+
+
 @dataclass(frozen=True)
 class PictureMos:
     """One picture.
@@ -36,7 +41,7 @@ class PictureMos:
         image: its path.
         mos: quality by the rater model.
         mos_se: its standard error.
-        n: ratings that count.
+        n: raters who rated it.
         mean: their plain mean; NaN without ratings.
         interval: the mean's 95 % interval (Student's t); NaN below two ratings.
         std: standard deviation of the ratings; NaN below two.
@@ -126,9 +131,8 @@ class Panel:
             OutputError: the file exists already, is a picture, or there is no such folder.
         """
         header = csv_line([*_HEADER, *(["stands_for"] if self.stands_for else [])])
-        begins = csv_line(_HEADER).rstrip("\n").encode()
         images = [picture.image for picture in self.pictures]
-        check_output(path, inputs=images, overwrite=overwrite, is_ours=lambda head: head.startswith(begins))
+        check_output(path, inputs=images, overwrite=overwrite, is_ours=is_mos)
         folder = os.path.dirname(os.path.abspath(path))
         lines = [header]
         for of in self.pictures:
@@ -184,9 +188,11 @@ def summarise(answers: Answers, *, prior: dict[str, float] | None = None) -> Pan
     if prior is not None:
         believed = np.array([prior.get(image, math.nan) for image in images], dtype=np.float64)
         believed = np.where(np.isfinite(believed), believed, np.nanmean(believed) if len(prior) else 3.0)
-    model = estimate(images, ratings, comparisons, prior=believed)
+    # What one rater says twice of one picture is one opinion: their mean.
+    opinions = _opinions(ratings)
+    model = estimate(images, opinions, comparisons, prior=believed)
     by_image: dict[str, list[float]] = defaultdict(list)
-    for answer in ratings:
+    for answer in opinions:
         by_image[answer.image].append(answer.score)
     compared: dict[str, int] = defaultdict(int)
     for answer in comparisons:
@@ -198,8 +204,18 @@ def summarise(answers: Answers, *, prior: dict[str, float] | None = None) -> Pan
         n = len(scores)
         mean, std = (float(scores.mean()) if n else math.nan), (float(scores.std(ddof=1)) if n > 1 else math.nan)
         half = float(stats.t.ppf(0.975, n - 1)) * std / math.sqrt(n) if n > 1 else math.nan
+        # Biases may carry an estimate past the ends of the scale, which nobody could answer.
+        mos = min(max(mos, LOW), HIGH)
         pictures.append(PictureMos(image, mos, error, n, mean, (mean - half, mean + half), std, compared[image]))
     return Panel(pictures, _raters(answers, model), model, answers, list(answers.problems))
+
+
+def _opinions(ratings: Sequence[Answer]) -> list[Answer]:
+    """Return one rating for each rater and picture, the mean of theirs."""
+    found: dict[tuple[str, str], list[Answer]] = defaultdict(list)
+    for answer in ratings:
+        found[(answer.rater, answer.image)].append(answer)
+    return [replace(of[0], value=repr(sum(one.score for one in of) / len(of))) for of in found.values()]
 
 
 def _raters(answers: Answers, model: PanelEstimate) -> list[RaterReport]:

@@ -87,9 +87,13 @@ class Questions:
     def total(self) -> int:
         """Return about how many questions a rater is asked."""
         if self.ask == "comparison":
-            return WARM_UP + COMPARISONS_EACH * self.budget
+            return WARM_UP + self._comparisons()
         ratings = WARM_UP + self.budget + self.budget // REPEAT_EVERY
         return ratings + (self.budget // (COMPARE_EVERY - 1) if self.ask == "both" else 0)
+
+    def _comparisons(self) -> int:
+        """Return how many comparisons each rater makes, where there are no ratings: not more than there are pairs."""
+        return min(COMPARISONS_EACH * self.budget, self.budget * (self.budget - 1) // 2)
 
     def _add(self, candidate: int) -> None:
         if candidate not in self._set:
@@ -109,11 +113,15 @@ class Questions:
         again = self._repeat(rater, own, rated, pending)
         if again is not None:
             return again
-        compared = sum(a.kind == "comparison" and a.phase == "first" for a in own)
+        compared = sum(bool(a.other) and a.phase == "first" for a in own)  # skipped ones, too
         compared += sum(q.kind == "comparison" for q in pending)
-        if self.ask == "both" and (len(rated) + len(pending_first)) // (COMPARE_EVERY - 1) > compared:
+        if (
+            self.ask == "both"
+            and len(rated) >= _COMPARE_FROM
+            and (len(rated) + len(pending_first)) // (COMPARE_EVERY - 1) > compared
+        ):
             pair = self._comparison(rater, own, pending)
-            if pair is not None and len(rated) >= _COMPARE_FROM:
+            if pair is not None:
                 return pair
         return self._rating(rater, own, busy)
 
@@ -166,10 +174,14 @@ class Questions:
 
     def _rating(self, rater: str, own: Sequence[Answer], busy: set[int]) -> Question | None:
         """Return the next picture to rate: of those chosen so far in the rater's own order, else a new one."""
-        done = {self.place[a.image] for a in own if a.phase == "first" and not a.other and a.image in self.place}
+        done = {
+            self.place[a.image]
+            for a in own
+            if not a.other and a.image in self.place and (a.phase == "first" or a.kind == "skip")
+        }
         usable = set(self._usable())
         self._choose_beforehand()
-        skipped = self._skipped_by_all()
+        skipped = self._skipped_and_not_rated()
         open_ = [number for number in self._set if number in usable and number not in done | busy]
         if open_:
             order = self._rng(rater, "order").permutation(len(self.paths))
@@ -177,19 +189,22 @@ class Questions:
         counted = [number for number in self._set if number in usable and number not in skipped]
         if len(counted) >= self.budget:
             return None
-        new = self._teaching_most(usable - set(self._set) - busy)
+        new = self._teaching_most(usable - set(self._set) - busy - done)
         if new is None:
             return None
         self._add(new)
         return Question("rating", (new,))
 
-    def _skipped_by_all(self) -> set[int]:
-        """Return pictures that were skipped and that nobody rated: others take their place in the budget."""
+    def _skipped_and_not_rated(self) -> set[int]:
+        """Return pictures that somebody skipped and nobody rated: others take their place in the budget."""
         skipped: set[int] = set()
         rated: set[int] = set()
         for answer in self._answers.answers():
             if answer.image in self.place and not answer.other:
-                (skipped if answer.kind == "skip" else rated).add(self.place[answer.image])
+                if answer.kind == "skip":
+                    skipped.add(self.place[answer.image])
+                elif answer.phase == "first":
+                    rated.add(self.place[answer.image])
         return skipped - rated
 
     def _choose_beforehand(self) -> None:
@@ -232,8 +247,8 @@ class Questions:
         asked = {frozenset((a.image, a.other)) for a in own if a.other}
         asked |= {frozenset(str(self.paths[i]) for i in q.images) for q in pending if q.kind == "comparison"}
         if self.ask == "comparison":
-            compared = sum(a.kind == "comparison" and a.phase == "first" for a in own)
-            if compared + sum(q.phase == "first" for q in pending) >= COMPARISONS_EACH * self.budget:
+            compared = sum(bool(a.other) and a.phase == "first" for a in own)
+            if compared + sum(q.phase == "first" for q in pending) >= self._comparisons():
                 return None
             self._fill_set()
         usable = set(self._usable())

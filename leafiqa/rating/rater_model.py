@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,7 +144,10 @@ def _fit(images: list[str], names: list[str], data: _Data, prior: Array | None) 
             apart = float(((quality[seen] - centre[seen]) ** 2 + variance[seen]).sum())
             spread = (apart + 4.0) / (len(seen) + 4.0)
         if len(data.won) and len(data.value):
-            step = _step(data, quality, variance)
+            # From the ratings alone: qualities that were drawn to the comparisons would explain them too well.
+            alone = replace(data, first=data.first[:0], second=data.second[:0], won=data.won[:0])
+            by_ratings, uncertain, _ = _qualities(alone, centre, spread, bias, noise, step, quality)
+            step = _step(data, by_ratings, uncertain)
         if np.abs(quality - before).max(initial=0) < _CLOSE:
             break
     estimates = [

@@ -42,7 +42,14 @@ def serve(
         bound = _listening(host, port)
     except (OSError, OverflowError) as error:
         raise InputError(f"cannot serve at {host}, port {port}: {error}; name another --port or --host") from error
-    config = uvicorn.Config(server.app, log_level="error", access_log=False, server_header=False, lifespan="off")
+    config = uvicorn.Config(
+        server.app,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=3,
+    )
     running = uvicorn.Server(config)
 
     def end() -> None:
@@ -50,9 +57,8 @@ def serve(
         running.should_exit = True
 
     threading.Thread(target=end, name="leafiqa-finish", daemon=True).start()
-    shown = f"[{host}]" if ":" in host else host
-    if host in ("0.0.0.0", "::"):
-        shown = next(iter(sorted(_own_addresses() - {"127.0.0.1"})), "127.0.0.1")
+    named = _towards_others() or "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    shown = f"[{named}]" if ":" in named else named
     session.looking.start()
     started(f"http://{shown}:{bound.getsockname()[1]}/{server.token}/")
     try:
@@ -81,9 +87,17 @@ def _listening(host: str, port: int) -> socket.socket:
     return made
 
 
+def _towards_others() -> str:
+    """Return this machine's address in its network, empty if it has none; nothing is sent to find out."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # an address for documentation, which nobody has
+        return str(probe.getsockname()[0])
+    return ""
+
+
 def _own_addresses() -> set[str]:
     """Return addresses of this machine that others may call it by."""
-    found: set[str] = set()
+    found = {address} if (address := _towards_others()) else set()
     with contextlib.suppress(OSError):
         found.update(str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None))
     return found

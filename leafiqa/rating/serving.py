@@ -60,7 +60,8 @@ class RatingServer:
         self, session: Session, *, hosts: set[str] | None = None, on_finish: Callable[[], None] = lambda: None
     ) -> None:
         self.session, self._on_finish = session, on_finish
-        self._hosts = None if hosts is None else hosts | _LOOPBACK
+        named = {name.lower() for name in hosts or ()}
+        self._hosts = _LOOPBACK | named | {f"[{name}]" for name in named if ":" in name}
         self.token = secrets.token_urlsafe(18)
         self._keys = {secrets.token_urlsafe(9): number for number in range(len(session.paths))}
         self._key_of = {number: key for key, number in self._keys.items()}
@@ -112,10 +113,9 @@ class RatingServer:
         if not hmac.compare_digest(token.encode(), self.token.encode()):
             return True
         host = request.headers.get("host", "")
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        name = (host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host).lower()
         # A name of somebody else's that leads to this machine (DNS rebinding) is not ours.
-        allowed = _LOOPBACK if self._hosts is None else self._hosts
-        if name not in allowed:
+        if name not in self._hosts:
             return True
         origin = request.headers.get("origin")
         if origin is not None and origin != f"{request.url.scheme}://{host}":
@@ -224,7 +224,7 @@ class RatingServer:
         return await self._state(content)
 
     async def _undo(self, content: dict[str, Any]) -> Any:
-        await run_in_threadpool(self.session.undo, check_name(content.get("rater")))
+        await run_in_threadpool(self.session.undo, check_name(content.get("rater")), _number(content))
         return await self._state(content)
 
     async def _finish(self, content: dict[str, Any]) -> Any:

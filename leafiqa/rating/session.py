@@ -14,7 +14,7 @@ from typing import Literal
 from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError
 from leafiqa.metric import Metric
-from leafiqa.rating.answers import CHOICES, HIGH, LOW, Answer, AnswerFile, Answers
+from leafiqa.rating.answers import CHOICES, HIGH, LOW, Answer, AnswerFile, Answers, is_rating
 from leafiqa.rating.knowledge import Knowledge, what_is_known
 from leafiqa.rating.looking import Looking, rows_of
 from leafiqa.rating.questions import ASKS, Ask, Question, Questions
@@ -71,7 +71,7 @@ class Session:
         self.questions = Questions(self.paths, answers, self.looking, budget, ask, seed)
         self._lock = threading.RLock()
         self._raters: dict[str, _Rater] = {}
-        self._known: tuple[int, Knowledge] | None = None
+        self._known: tuple[tuple[int, int], Knowledge] | None = None
 
     @property
     def unreadable(self) -> dict[int, str]:
@@ -166,16 +166,20 @@ class Session:
             place.ahead, place.chosen = None, False
             return True
 
-    def undo(self, rater: str) -> bool:
+    def undo(self, rater: str, number: int) -> bool:
         """Take back a rater's last answer; its question is asked again.
+
+        Args:
+            rater: whose answer.
+            number: of the present question; with another, as from a page that is not up to date, nothing is taken back.
 
         Returns:
             Whether there was one.
         """
-        self.state(rater)
         with self._lock:
+            present, _ = self.state(rater)
             own = self.own(rater)
-            if not own:
+            if not own or number != present:
                 return False
             last = own[-1]
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -183,12 +187,13 @@ class Session:
                 Answer(0, rater, "undo", last.image, last.other, str(last.answer), last.phase, time=now)
             )
             place = self._raters[rater]
-            names = [name for name in (last.image, last.other) if name in self.questions.place]
+            names = [name for name in (last.image, last.other) if name]
             place.ahead, place.chosen = place.now, place.now is not None
             kind: Literal["rating", "comparison"] = "comparison" if last.other else "rating"
-            place.now = (
-                Question(kind, tuple(self.questions.place[name] for name in names), last.phase) if names else None
-            )
+            # A picture that is no candidate any more is not asked about again.
+            there = all(name in self.questions.place for name in names)
+            images = tuple(self.questions.place[name] for name in names) if there else ()
+            place.now = Question(kind, images, last.phase) if there else None
             place.number += 1
             return True
 
@@ -201,9 +206,10 @@ class Session:
 
     def known(self) -> Knowledge:
         """Return what the answers so far come to; computed anew when there are new ones."""
-        count = len(self._answers.answers())
+        seen = self.looking.seen()
+        count = (len(self._answers), len(seen.index))
         if self._known is None or self._known[0] != count:
-            panel, seen = self.questions.estimate(), self.looking.seen()
+            panel = self.questions.estimate()
             candidates = [self.questions.place[image] for image in panel.images]
             rows = rows_of(seen, candidates)
             there = set(seen.index.tolist())
@@ -221,6 +227,8 @@ def check_name(rater: object) -> str:
     """
     if not isinstance(rater, str) or not rater.strip() or len(rater) > 60 or not rater.isprintable():
         raise InputError(f"a rater's name must be 1 to 60 printable characters, got {rater!r:.80}")
+    if rater[0] in "=+-@":  # a spreadsheet would take it for a formula
+        raise InputError(f"a rater's name must not begin with =, +, - or @, got {rater!r}")
     return rater
 
 
@@ -229,9 +237,5 @@ def _check_value(question: Question, value: str) -> None:
         if value not in CHOICES:
             raise InputError(f"a comparison must be one of {', '.join(CHOICES)}, got {value!r:.40}")
         return
-    try:
-        good = LOW <= float(value) <= HIGH
-    except (TypeError, ValueError):
-        good = False
-    if not good:
+    if not is_rating(value):
         raise InputError(f"a rating must be a number from {LOW:g} to {HIGH:g}, got {value!r:.40}")

@@ -24,13 +24,13 @@ def test_answers_are_read_back_as_they_were_given(tmp_path):
     odd = tmp_path / 'a "b", c\n=d.png'
     file.append(answer("Zoë, 1", odd, "4"))
     file.append(answer("Zoë, 1", tmp_path / "x.png", "second", "comparison", tmp_path / "y.png"))
-    file.append(answer("=cmd", tmp_path / "x.png", "broken", "skip"))
+    file.append(answer("bob", tmp_path / "x.png", "broken", "skip"))
     file.close()
     found = read_answers(place)
     assert [a.answer for a in found.answers] == [1, 2, 3] and found.problems == []
     assert found.ratings()[0].image == str(odd) and found.ratings()[0].rater == "Zoë, 1"
     assert found.comparisons()[0].other == str(tmp_path / "y.png")
-    assert found.answers[2].rater == "=cmd"
+    assert found.answers[2].rater == "bob"
 
 
 def test_what_is_taken_back_does_not_count(tmp_path):

@@ -126,7 +126,7 @@ def test_wrong_use_is_told(tmp_path):
         (["rate", tmp_path, "-o", tmp_path / "other.csv"], "not written by leafiqa"),
         (["rate", tmp_path, "-o", tmp_path / "r.csv", "-n", "5"], "budget must be from 1 to the number of pictures, 1"),
         (["rate", tmp_path, "-o", tmp_path / "r.csv", "--host", "203.0.113.7"], "cannot serve at 203.0.113.7"),
-        (["mos", tmp_path / "other.csv"], "holds no rating"),
+        (["mos", tmp_path / "other.csv"], "is a table of MOS, not of ratings"),
     ):
         done = invoke(*arguments)
         assert done.returncode == 2 and message in done.stderr, (arguments, done.stderr)

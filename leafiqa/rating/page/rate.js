@@ -61,7 +61,7 @@ function show(found) {
   $("count").textContent = `${state.done} of about ${state.total}`;
   $("phase").textContent = state.warm_up ? "to warm up, not counted" : "";
   if (state.kind === "none") {
-    $("summary").textContent = $("known").textContent;
+    learn().then(() => { $("summary").textContent = $("known").textContent; });
     return;
   }
   const stage = $("stage");
@@ -71,7 +71,15 @@ function show(found) {
     const image = load(key);
     image.alt = state.kind === "comparison" ? (place ? "second picture" : "first picture") : "the picture to rate";
     image.onclick = zoom;
-    image.onerror = () => trouble(new Error("This picture cannot be shown: skip it (S)."));
+    const broken = () => trouble(new Error("This picture cannot be shown: skip it (S)."));
+    const there = () => {
+      // As many screen pixels as it has of its own, or fewer to fit: never scaled up, on fine screens neither.
+      image.style.width = `${image.naturalWidth / window.devicePixelRatio}px`;
+      shownAt = performance.now();
+    };
+    image.onerror = broken;
+    image.onload = there;
+    if (image.complete) (image.naturalWidth ? there : broken)();
     return image;
   });
   stage.replaceChildren(
@@ -107,6 +115,8 @@ function show(found) {
 
 function answer(value) {
   if (!state || state.kind === "none") return;
+  // Nobody rates what is not there yet.
+  if (![...document.querySelectorAll("#stage img")].every((image) => image.naturalWidth)) return;
   ask("answer", { number: state.number, value, seconds: (performance.now() - shownAt) / 1000 });
 }
 
@@ -154,18 +164,21 @@ $("who").addEventListener("submit", (event) => {
   sessionStorage.setItem("rater", rater);
   ask("state", {});
 });
-$("undo").onclick = () => ask("undo", {});
+const undo = () => ask("undo", { number: state.number });
+$("undo").onclick = undo;
+$("undo-end").onclick = undo;
 $("zoom").onclick = zoom;
 $("skip").onclick = skip;
 $("finish").onclick = () => post("finish", {}).then(() => { $("finish").disabled = true; }).catch(trouble);
 document.addEventListener("keydown", (event) => {
+  if (!$("end").hidden && event.key === "Backspace") undo();
   if ($("rate").hidden || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   if ($("reasons").open || $("break").open) return;
   const comparing = state && state.kind === "comparison";
   const choice = { ArrowLeft: "first", ArrowRight: "second", ArrowDown: "tie" }[event.key];
   if (!comparing && /^[1-5]$/.test(event.key)) answer(event.key);
   else if (comparing && choice) answer(choice);
-  else if (event.key === "Backspace") ask("undo", {});
+  else if (event.key === "Backspace") undo();
   else if (event.key === "z" || event.key === "Z") zoom();
   else if (event.key === "s" || event.key === "S") skip();
   else return;
