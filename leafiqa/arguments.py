@@ -19,6 +19,23 @@ def whole_number(value: Any, name: str, least: int) -> int:
     return int(value.__index__())
 
 
+def finite_number(value: Any, name: str, *, least: float | None = None, above: float | None = None) -> float:
+    """Return a finite number, perhaps from `least` on, or above `above`.
+
+    Raises:
+        InputError: it is none; the message names the argument.
+    """
+    good = not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
+    if not good or (least is not None and value < least) or (above is not None and value <= above):
+        wanted = "a finite number"
+        if least is not None:
+            wanted = f"a number from {least:g} on"
+        elif above is not None:
+            wanted = f"a number above {above:g}"
+        raise InputError(f"{name} must be {wanted}, got {value!r}")
+    return float(value)
+
+
 def two_rising(value: Any, name: str) -> tuple[float, float]:
     """Return two finite numbers, the second larger than the first.
 

@@ -175,6 +175,24 @@ def safe_cell(text: str) -> str:
     return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
+def cell_of(value: Any) -> str:
+    """Return a value as a cell of CSV: six digits of a number, nothing for an undefined one."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else ""
+    return safe_cell(str(value))
+
+
+def without_nan(value: Any) -> Any:
+    """Return a value for JSON, with None for each number that is undefined or without end."""
+    if isinstance(value, dict):
+        return {name: without_nan(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _delimiter(text: str) -> str:
     """Return the delimiter that the first line with anything in it uses most, outside quotes."""
     first = next((line for line in re.split(r"[\r\n]+", text) if line.strip()), "")

@@ -78,6 +78,17 @@ def as_labels(
     )
 
 
+def as_columns(columns: Any) -> list[str]:
+    """Return the names of columns that a caller passed.
+
+    Raises:
+        InputError: it is no list of names.
+    """
+    if not isinstance(columns, (list, tuple, set)) or not all(isinstance(column, str) for column in columns):
+        raise InputError(f"columns must be a list of columns' names, got {columns!r}")
+    return list(columns)
+
+
 def as_files(files: Any) -> list[Path]:
     """Return the files that one path, or several, mean; none for None.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leafiqa.api.arguments import Paths, Progress
-from leafiqa.arguments import whole_number
+from leafiqa.api.arguments import Paths, Progress, as_columns
+from leafiqa.arguments import finite_number, whole_number
 from leafiqa.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -87,8 +86,9 @@ def compare(
     from leafiqa.generators.scoring_samples import score_samples
 
     whole_number(seed, "seed", 0)
-    columns = _names(columns)
-    below, margin = _number(below, "below"), _number(margin, "margin", least=0.0)
+    columns = as_columns(columns)
+    below = None if below is None else finite_number(below, "below")
+    margin = None if margin is None else finite_number(margin, "margin", least=0)
     places = as_places(generators)
     samples = gather_samples(places, layout=layout, columns=columns)
     with _opened(cache) as store:
@@ -233,23 +233,6 @@ def _metrics(metric: Any, weights: str | os.PathLike[str] | None, device: Any) -
     if not given:
         raise InputError("metric must be a metric or several, got none")
     return given
-
-
-def _names(columns: Sequence[str]) -> Sequence[str]:
-    listed = isinstance(columns, (list, tuple, set)) and all(isinstance(column, str) for column in columns)
-    if not listed:
-        raise InputError(f"columns must be a list of columns' names, got {columns!r}")
-    return list(columns)
-
-
-def _number(value: Any, name: str, least: float | None = None) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f"{name} must be a finite number, got {value!r}")
-    if least is not None and value < least:
-        raise InputError(f"{name} must be a number from {least:g} on, got {value!r}")
-    return float(value)
 
 
 def _need_pairs(found: GeneratorComparison) -> None:

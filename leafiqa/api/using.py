@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leafiqa.api.arguments import Paths, Progress, as_labels, as_metrics
+from leafiqa.api.arguments import Paths, Progress, as_columns, as_labels, as_metrics
 from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError
 
@@ -187,8 +187,7 @@ def evaluate(
 
     whole_number(draws, "draws", 100)
     whole_number(seed, "seed", 0)
-    if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
-        raise InputError(f"columns must be a list of columns' names, got {columns!r}")
+    columns = as_columns(columns)
     if by is not None and not isinstance(by, str):
         raise InputError(f"by must be a column's name, got {by!r}")
     given = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]

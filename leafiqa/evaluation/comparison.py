@@ -29,7 +29,7 @@ from leafiqa.files import check_output, printable, write_whole
 from leafiqa.labels.copies import join_copies
 from leafiqa.labels.mos_table import Labelled, MosTable
 from leafiqa.scoring.rows import csv_line
-from leafiqa.tables import safe_cell, to_frame
+from leafiqa.tables import cell_of, safe_cell, to_frame, without_nan
 
 # Below this many images a part's correlation says next to nothing.
 _PART_LEAST = 10
@@ -72,7 +72,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the single scores, ready for JSON; undefined numbers are None."""
-        found: dict[str, Any] = _without_nan(
+        found: dict[str, Any] = without_nan(
             {
                 "n": len(self.images),
                 "interval": f"95 % percentile bootstrap over {self.over}",
@@ -113,7 +113,7 @@ class Comparison:
         check_output(path, overwrite=overwrite, is_ours=lambda head: head.startswith(b"part,metric,n,srcc"))
         lines = [csv_line(rows[0])]
         for row in rows:
-            lines.append(csv_line([_cell(value) for value in row.values()]))
+            lines.append(csv_line([cell_of(value) for value in row.values()]))
         write_whole(path, "".join(lines))
 
     def scores_to_csv(
@@ -245,20 +245,6 @@ def _on_another_scale(scores: Array, mos: Array) -> bool:
     if wide == 0 or other == 0:
         return False
     return abs(float(scores.mean() - mos.mean())) > 2 * wide or not 0.25 < other / wide < 4
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}" if math.isfinite(value) else ""
-    return safe_cell(str(value))
 
 
 def report(result: Comparison) -> str:

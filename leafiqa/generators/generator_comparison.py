@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from leafiqa.arguments import finite_number
 from leafiqa.errors import InputError
 from leafiqa.files import check_output, write_whole
 from leafiqa.generators.comparing import MetricResult, PairResult, PromptDifference
@@ -16,7 +16,7 @@ from leafiqa.generators.metric_agreement import MetricAgreement
 from leafiqa.generators.samples import Samples
 from leafiqa.generators.scoring_samples import ScoredSamples
 from leafiqa.scoring.rows import csv_line
-from leafiqa.tables import safe_cell, to_frame
+from leafiqa.tables import cell_of, safe_cell, to_frame, without_nan
 
 # How the tables begin, so that one of ours is told from others before any work.
 GENERATORS_HEAD, PAIRS_HEAD = b"metric,generator,rank_best,", b"metric,first,second,"
@@ -77,8 +77,7 @@ class GeneratorComparison:
         """
         if baseline not in self.samples.generators:
             raise InputError(f"baseline must be one of {', '.join(self.samples.generators)}, got {baseline!r}")
-        if isinstance(by, bool) or not isinstance(by, (int, float)) or not (math.isfinite(by) and by >= 0):
-            raise InputError(f"by must be a number from 0 on, got {by!r}")
+        by = finite_number(by, "by", least=0)
         pairs = [self.metrics[0].pair(baseline, name) for name in self.samples.generators if name != baseline]
         compared = [pair for pair in pairs if pair is not None and pair.prompts]
         if len(compared) < len(pairs):
@@ -197,7 +196,7 @@ class GeneratorComparison:
             "failed": self.failed,
             "remarks": self.remarks,
         }
-        found: dict[str, Any] = _plain(everything)
+        found: dict[str, Any] = without_nan(everything)
         return found
 
     def to_csv(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -224,7 +223,7 @@ class GeneratorComparison:
         header = csv_line([safe_cell(name) for name in rows[0]] if rows else ["nothing"])
         inputs: list[str | Path] = [*self.inputs, *(sample.image for sample in self.samples.samples)]
         check_output(path, inputs=inputs, overwrite=overwrite, is_ours=lambda head: head.startswith(header.encode()))
-        write_whole(path, header + "".join(csv_line([_cell(value) for value in row.values()]) for row in rows))
+        write_whole(path, header + "".join(csv_line([cell_of(value) for value in row.values()]) for row in rows))
 
     def to_pandas(self) -> Any:
         """Return `generator_rows()` as a pandas DataFrame.
@@ -250,19 +249,3 @@ class GeneratorComparison:
         from leafiqa.generators.rendering import text
 
         return text(self)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}" if math.isfinite(value) else ""
-    return safe_cell(str(value))

@@ -253,6 +253,8 @@ def scores_in(path: Path) -> tuple[list[Row], str]:
         InputError: it cannot be read, or holds no rows.
     """
     ending = path.suffix.lower()
+    if ending in (".txt", ".md"):
+        raise InputError(f"{path} is for reading; save scores as .csv, .jsonl or .json to compare them")
     with path.open("rb") as file:
         head = file.read(4096)
     remark = ""
@@ -274,8 +276,6 @@ def scores_in(path: Path) -> tuple[list[Row], str]:
         ]
     if not rows:
         raise InputError(f"{path} holds no scores")
-    if ending in (".txt", ".md"):
-        raise InputError(f"{path} is for reading; save scores as .csv, .jsonl or .json to compare them")
     return rows, remark
 
 

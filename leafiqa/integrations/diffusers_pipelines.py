@@ -10,8 +10,8 @@ import torch
 
 from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError
-from leafiqa.integrations.tracker import QualityTracker, exact_scores
-from leafiqa.metric import Metric, load_metric
+from leafiqa.integrations.tracker import QualityTracker, exact_scores, scoring_metric
+from leafiqa.metric import Metric
 
 
 def validate_pipeline(
@@ -83,9 +83,7 @@ class StepQuality:
     def __init__(
         self, metric: str | Metric = "leaf", every: int = 1, *, device: str | torch.device | None = None
     ) -> None:
-        self.metric = load_metric(metric, device=device) if isinstance(metric, str) else metric
-        if not isinstance(self.metric, Metric) or self.metric.as_loss:
-            raise InputError(f"metric must be a name, or a metric created without as_loss, got {metric!r}")
+        self.metric = scoring_metric(metric, device)
         self.every = whole_number(every, "every", 1)
         self.scores: dict[int, list[float]] = {}
 

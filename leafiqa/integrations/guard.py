@@ -10,7 +10,6 @@ Colourfulness: Hasler and Suesstrunk 2003.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from leafiqa.arguments import whole_number
+from leafiqa.arguments import finite_number, whole_number
 from leafiqa.errors import InputError
 from leafiqa.images.inputs import to_tensor
 
@@ -109,9 +108,7 @@ class RewardGuard:
         limit: float = 0.5,
         window: int = 256,
     ) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not (math.isfinite(limit) and limit > 0):
-            raise InputError(f"limit must be a number above 0, got {limit!r}")
-        self.limit = float(limit)
+        self.limit = finite_number(limit, "limit", above=0)
         self._recent: deque[tuple[Tensor, bool]] = deque(maxlen=whole_number(window, "window", _LEAST))
         measured = _measured(reference)
         if len(measured) < _LEAST:

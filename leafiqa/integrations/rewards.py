@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from leafiqa.errors import GuardWarning, InputError
 from leafiqa.integrations.guard import RewardGuard
-from leafiqa.integrations.tracker import exact_scores
-from leafiqa.metric import Metric, load_metric
+from leafiqa.integrations.tracker import exact_scores, scoring_metric
+from leafiqa.metric import Metric
 
 Scores = NDArray[np.float32]
 BatchReward = Callable[[Any, Any, Any], tuple[Scores, dict[str, Any]]]
@@ -40,9 +40,7 @@ def ddpo_reward(
     Raises:
         InputError: a metric that returns losses.
     """
-    scorer = load_metric(metric, device=device) if isinstance(metric, str) else metric
-    if not isinstance(scorer, Metric) or scorer.as_loss:
-        raise InputError(f"metric must be a name, or a metric created without as_loss, got {metric!r}")
+    scorer = scoring_metric(metric, device)
 
     def reward(images: Any, prompts: Any = None, metadata: Any = None) -> tuple[Scores, dict[str, Any]]:
         pictures = _pictures(images)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from leafiqa.arguments import whole_number
+from leafiqa.arguments import finite_number, whole_number
 from leafiqa.errors import InputError
 from leafiqa.generators.paired_statistics import holm, mean_interval, sign_flip_p
 from leafiqa.generators.verdicts import Verdict, judge
@@ -128,11 +128,8 @@ class QualityTracker:
         margin: float | None = None,
         worst: int = 8,
     ) -> None:
-        self.metric = load_metric(metric, device=device) if isinstance(metric, str) else metric
-        if not isinstance(self.metric, Metric) or self.metric.as_loss:
-            raise InputError(f"metric must be a name, or a metric created without as_loss, got {metric!r}")
-        if margin is not None and not (isinstance(margin, (int, float)) and math.isfinite(margin) and margin >= 0):
-            raise InputError(f"margin must be a number from 0 on, got {margin!r}")
+        self.metric = scoring_metric(metric, device)
+        margin = None if margin is None else finite_number(margin, "margin", least=0)
         self.margin, self._most = margin, whole_number(worst, "worst", 0)
         self._scores: dict[str, list[float]] = {}
         self._worst: list[WorstPicture] = []
@@ -280,6 +277,18 @@ class QualityTracker:
 
 def _distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def scoring_metric(metric: str | Metric, device: str | torch.device | None = None) -> Metric:
+    """Return the metric that a name or a metric means.
+
+    Raises:
+        InputError: it is neither, or returns losses.
+    """
+    found = load_metric(metric, device=device) if isinstance(metric, str) else metric
+    if not isinstance(found, Metric) or found.as_loss:
+        raise InputError(f"metric must be a name, or a metric created without as_loss, got {metric!r}")
+    return found
 
 
 def exact_scores(metric: Metric, images: Any) -> Tensor:

@@ -14,6 +14,7 @@ from leafiqa.calibration.calibrator import LEAST_LABELS, label_weights
 from leafiqa.calibration.cross_validation import Labels, choose, expected, held_out_agreement
 from leafiqa.calibration.features import Extracted
 from leafiqa.rating.answers import HIGH, LOW
+from leafiqa.tables import without_nan
 
 Array = NDArray[np.float64]
 
@@ -54,13 +55,8 @@ class Knowledge:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, ready for JSON; undefined numbers are None."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, (tuple, list)):
-                return [plain(item) for item in value]
-            return None if isinstance(value, float) and not math.isfinite(value) else value
-
-        return {name: plain(value) for name, value in asdict(self).items()}
+        found: dict[str, Any] = without_nan(asdict(self))
+        return found
 
 
 def stands_for(logits: Array, rated: NDArray[np.intp]) -> Array:

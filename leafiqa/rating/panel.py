@@ -19,7 +19,7 @@ from leafiqa.rating.answers import HIGH, LOW, Answer, Answers
 from leafiqa.rating.rater_model import PanelEstimate, RaterEstimate, estimate
 from leafiqa.scoring.rows import csv_line
 from leafiqa.scoring.scores import name_in
-from leafiqa.tables import safe_cell, to_frame
+from leafiqa.tables import safe_cell, to_frame, without_nan
 
 _HEADER = ["image", "mos", "mos_se", "mos_std", "n", "mean", "mean_low", "mean_high", "comparisons"]
 # A rater is reported as careless from these on: inconsistency as a multiple of the other raters' median, ratings that
@@ -121,7 +121,7 @@ class Panel:
             "step": self.model.step,
             "problems": self.problems,
         }
-        plain: dict[str, Any] = _plain(found)
+        plain: dict[str, Any] = without_nan(found)
         return plain
 
     def to_csv(self, path: StrPath, *, overwrite: bool = False) -> None:
@@ -167,13 +167,11 @@ class Panel:
         return "\n".join(lines)
 
 
-def summarise(answers: Answers, *, prior: dict[str, float] | None = None) -> Panel:
+def summarise(answers: Answers) -> Panel:
     """Return what a panel says.
 
     Args:
         answers: as `read_answers` returns them.
-        prior: what is believed of pictures beforehand, such as a calibrated student's scores, on the scale of the
-            ratings; used for the spread of what nobody rated often. None takes all pictures for alike.
 
     Raises:
         InputError: no answer counts.
@@ -184,13 +182,9 @@ def summarise(answers: Answers, *, prior: dict[str, float] | None = None) -> Pan
     )
     if not images:
         raise InputError("no answer counts: there are no ratings and no comparisons but warm-up ones")
-    believed = None
-    if prior is not None:
-        believed = np.array([prior.get(image, math.nan) for image in images], dtype=np.float64)
-        believed = np.where(np.isfinite(believed), believed, np.nanmean(believed) if len(prior) else 3.0)
     # What one rater says twice of one picture is one opinion: their mean.
     opinions = _opinions(ratings)
-    model = estimate(images, opinions, comparisons, prior=believed)
+    model = estimate(images, opinions, comparisons)
     by_image: dict[str, list[float]] = defaultdict(list)
     for answer in opinions:
         by_image[answer.image].append(answer.score)
@@ -282,14 +276,6 @@ def _doubts(report: RaterReport, others: Sequence[float], scores: Sequence[float
 
 def _cell(value: float) -> str:
     return "" if not math.isfinite(value) else f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_answers(rows: Sequence[tuple[str, str, float]]) -> list[Answer]:

@@ -25,7 +25,7 @@ from leafiqa.generators.rendering import (
 )
 from leafiqa.generators.samples import Sample
 from leafiqa.reports.charts import axis_over, distribution, draw_curves, whiskers
-from leafiqa.reports.pages import island, relative, render
+from leafiqa.reports.pages import failures, island, relative, render
 from leafiqa.reports.pictures import Item, Pictures
 
 # Prompts that are shown side by side of each pair, in either direction; pairs that have them.
@@ -36,7 +36,6 @@ _ENDS = 6
 # Rows of the grid, and pictures in a cell.
 _ROWS = 2000
 _CELL = 4
-_FAILED = 200
 _WIDTH, _HEIGHT = 560, 46
 _SIGNS = {"better": "▲", "worse": "▼", "no difference": "=", "cannot tell": "?"}
 
@@ -77,7 +76,6 @@ def render_generators(
     important = list(pictures.items)
     grid = _grid(comparison, lead, cells, prompts, pictures)
     made = pictures.make(most, thumbnails, overwrite, important, progress)
-    failed = comparison.failed
     remarks = [relative(remark, page) for remark in comparison.remarks]
     scored = [of for of in lead.generators if of.images]
     several = [(of.name, curve_points(of)) for of in scored if len(of.best_of) > 1]
@@ -112,10 +110,7 @@ def render_generators(
         ends=ends,
         grid=grid,
         thumbnails=made,
-        failed={
-            "total": len(failed),
-            "rows": [(relative(path, page), relative(why, page)) for path, why in list(failed.items())[:_FAILED]],
-        },
+        failed=failures(comparison.failed, page),
         remarks=remarks,
         not_quality=NOT_QUALITY,
         result_json=island({**comparison.to_dict(), "failed": None, "remarks": remarks}),

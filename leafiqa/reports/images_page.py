@@ -10,13 +10,12 @@ import numpy as np
 from leafiqa.files import StrPath
 from leafiqa.generators.rendering import NOT_QUALITY, number
 from leafiqa.reports.charts import axis_over, distribution
-from leafiqa.reports.pages import island, relative, render
+from leafiqa.reports.pages import failures, island, relative, render
 from leafiqa.reports.pictures import Pictures
 from leafiqa.scoring.scores import Scores, choose
 
 # Worst and best pictures that are shown.
 _ENDS = 48
-_FAILED = 200
 _WIDTH, _HEIGHT = 560, 90
 
 
@@ -79,10 +78,7 @@ def render_images(
         best=best,
         between=max(0, len(ordered) - len(worst) - len(best)),
         thumbnails=made,
-        failed={
-            "total": len(failed),
-            "rows": [(relative(path, page), relative(why, page)) for path, why in list(failed.items())[:_FAILED]],
-        },
+        failed=failures(failed, page),
         remarks=[relative(remark, page) for remark in scores.remarks],
         not_quality=NOT_QUALITY,
         result_json=island({"summary": [str(of) for of in scores.summary()]}),

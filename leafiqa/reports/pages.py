@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ import leafiqa
 from leafiqa.files import relative_name
 
 _TEMPLATES = Path(__file__).parent / "templates"
+# Failed files that a page names.
+_FAILED = 200
 _MARK = b"<!doctype html>\n<!-- made by leafiqa"
 # What a reader must not be steered by: control characters, and those that turn the direction of text.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -49,6 +52,12 @@ def relative(text: str, page: str | os.PathLike[str]) -> str:
     home = os.path.expanduser("~") + os.sep
     found = text.replace(folder, "")
     return found.replace(home, "~/") if home not in ("/", "//") else found
+
+
+def failures(failed: Mapping[str, str], page: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a page shows of failed files: how many there are, and the first ones with their reasons."""
+    first = list(failed.items())[:_FAILED]
+    return {"total": len(failed), "rows": [(relative(path, page), relative(why, page)) for path, why in first]}
 
 
 def island(value: Any) -> Markup:
