@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from leafiqa.api.generators import best, compare, report
     from leafiqa.api.making import calibrate, distill, import_judgments, select, summarise_evidence
     from leafiqa.api.rating import export_ratings, rate, summarise_ratings
-    from leafiqa.api.using import create_metric, evaluate, iter_scores, model_card, push, score
+    from leafiqa.api.using import create_metric, evaluate, export, iter_scores, model_card, push, score
     from leafiqa.errors import (
         CalibrationError,
         EvidenceError,
@@ -44,7 +44,7 @@ _HOMES = {
     "leafiqa.api.generators": ("best", "compare", "report"),
     "leafiqa.api.making": ("calibrate", "distill", "import_judgments", "select", "summarise_evidence"),
     "leafiqa.api.rating": ("export_ratings", "rate", "summarise_ratings"),
-    "leafiqa.api.using": ("create_metric", "evaluate", "iter_scores", "model_card", "push", "score"),
+    "leafiqa.api.using": ("create_metric", "evaluate", "export", "iter_scores", "model_card", "push", "score"),
     "leafiqa.errors": (
         "CalibrationError",
         "EvidenceError",
@@ -91,6 +91,7 @@ __all__ = [
     "create_metric",
     "distill",
     "evaluate",
+    "export",
     "export_ratings",
     "import_judgments",
     "iter_scores",

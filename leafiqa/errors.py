@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class LeafiqaError(Exception):
     """Base class: catch it to catch everything leafiqa raises on purpose."""
@@ -77,3 +80,11 @@ class ImageWarning(UserWarning):
 
 class GuardWarning(UserWarning):
     """Pictures under optimisation have left the range of those before: the reward may be hacked."""
+
+
+def warn_of_image(message: str) -> None:
+    """Warn at the line of the caller's that called into leafiqa or the metric, through torch's own frames."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("leafiqa", "torch"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ImageWarning, stacklevel=level)

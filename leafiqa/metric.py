@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import os
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from leafiqa.errors import ImageError, ImageWarning, InputError
+from leafiqa.errors import ImageError, InputError, warn_of_image
 from leafiqa.files import printable
-from leafiqa.images.inputs import (
-    LOSS_TOLERANCE,
-    TOLERANCE,
-    ImageLike,
-    each,
-    is_single,
-    raise_on_values,
-    to_tensor,
-    values_valid,
-)
+from leafiqa.images.decoding import Decoded
+from leafiqa.images.inputs import LOSS_TOLERANCE, TOLERANCE, check_tensor, from_decoded, raise_on_values, values_valid
+from leafiqa.images.pixels import ImageLike, is_single, short_name, to_pixels, walk
 from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.device import pick_device
 from leafiqa.model.exact import exact_float32
+from leafiqa.model.fused_network import ScoringNetwork
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.student import Student
 
-# Resized images in one forward pass, and images held resized while an iterable is walked.
+# Resized images in one forward pass on an accelerator, and images held resized while an iterable is walked.
 _BATCH = 16
 _WINDOW = 64
+# On a CPU, pixels in one forward pass: what lies between two layers then stays in the processor's cache, and is small
+# enough (32 MiB a tensor) for the C library to keep, where it would return larger ones and have them zeroed each time.
+_HOST_PIXELS = 2 * 384 * 384
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """One image of several: resized and whether it is valid, and what to tell the caller of it."""
+
+    prepared: tuple[Tensor, Tensor]
+    remarks: list[str]
 
 
 class Metric(nn.Module):
@@ -53,15 +57,19 @@ class Metric(nn.Module):
         card: the model card.
         student: the network.
         inert: whether the network is kept out of the module tree.
+        draft: whether JPEG files are decoded at reduced scale.
     """
 
     metric_mode = "NR"
     lower_better = False
     student: Student
 
-    def __init__(self, student: Student, card: Card, as_loss: bool = False, inert: bool = True) -> None:
+    def __init__(
+        self, student: Student, card: Card, as_loss: bool = False, inert: bool = True, draft: bool = False
+    ) -> None:
         super().__init__()
         self.inert = inert
+        self.draft = draft
         student.requires_grad_(False).train(False)
         if inert:
             # Past nn.Module's own bookkeeping, which would make it a child.
@@ -72,6 +80,7 @@ class Metric(nn.Module):
         self.preprocess = Preprocess.from_dict(card.preprocess)
         self.metric_name = card.name
         self.as_loss = as_loss
+        self._network = ScoringNetwork()
         super().train(False)
 
     @property
@@ -83,6 +92,11 @@ class Metric(nn.Module):
     def device(self) -> torch.device:
         """The device that scores are computed on."""
         return self.student.mean.device
+
+    @property
+    def engine(self) -> str:
+        """What computes scores, and where."""
+        return f"torch {torch.__version__} on {self.device}"
 
     def train(self, mode: bool = True) -> Metric:
         """Do nothing while inert: a metric inside a model that is being trained stays in evaluation mode."""
@@ -141,24 +155,47 @@ class Metric(nn.Module):
 
     def _scores(self, images: ImageLike | Iterable[ImageLike]) -> Tensor:
         if isinstance(images, Tensor) or is_single(images):
-            tensor, notes = to_tensor(images)  # type: ignore[arg-type]
+            (resized, valid), notes = self._prepare_single(images)  # type: ignore[arg-type]
             for note in notes:
-                _warn(f"{_short(images)}: {note}")
-            resized, valid = self.prepare(tensor)
+                warn_of_image(f"{short_name(images)}: {note}")
             return self._score_resized(resized, valid)
         parts: list[Tensor] = []
         window: list[tuple[Tensor, Tensor]] = []
         for prepared in self._prepare_each(images):  # type: ignore[arg-type]
             window.append(prepared)
             if len(window) == _WINDOW:
-                parts.append(self.score_prepared(window))
+                parts.append(self._score_window(window))
                 window = []
         if window:
-            parts.append(self.score_prepared(window))
+            parts.append(self._score_window(window))
         return torch.cat(parts) if parts else torch.empty(0, device=self.device, dtype=torch.float32)
 
-    def prepare(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
-        """Move to the device, check values, resize: `(B, 3, h, w)` float32 in [0, 1] and `(B,)` valid."""
+    def _prepare_single(self, image: ImageLike) -> tuple[tuple[Tensor, Tensor], list[str]]:
+        if isinstance(image, Tensor):
+            return self.prepare(check_tensor(image)), []
+        decoded = self.decode(image)
+        return self.prepare_decoded(decoded), decoded.notes
+
+    # Decoders are no business of a compiler's: traced, their errors would look like damaged files.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def decode(self, image: ImageLike) -> Decoded:
+        """Return the pixels of a file, PIL image or array, as small as `draft` allows."""
+        return to_pixels(image, self.preprocess.smallest_draft if self.draft else None)
+
+    def prepare_decoded(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
+        """Do what `prepare` does with an image that was decoded, perhaps smaller than it is."""
+        return self.prepare(from_decoded(decoded), decoded.size)
+
+    def prepare(self, tensor: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+        """Move to the device, check values, resize.
+
+        Args:
+            tensor: `(B, 3, H, W)`, uint8 or floating point.
+            size: height and width of the whole image, where the tensor holds it reduced.
+
+        Returns:
+            `(B, 3, h, w)` float32 in [0, 1], and which of them are valid, `(B,)`.
+        """
         on_host = tensor.device.type == "cpu"
         if tensor.dtype == torch.uint8 or not tensor.shape[0]:
             valid = torch.ones(tensor.shape[0], dtype=torch.bool, device=tensor.device)
@@ -171,32 +208,38 @@ class Metric(nn.Module):
                 tensor = tensor + (tensor.clamp(0, 1) - tensor).detach()
         # From the host uint8 travels as it is: a quarter of the bytes.
         with torch.autocast(self.device.type, enabled=False), exact_float32(self.device):
-            return self.preprocess.resize(tensor.to(self.device)), valid.to(self.device)
+            return self.preprocess.resize(tensor.to(self.device), size), valid.to(self.device)
 
+    # Threads are no business of a compiler's.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _prepare_each(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Tensor]]:
-        for index, image in enumerate(each(images)):  # type: ignore[arg-type]
-            try:
-                tensor, notes = to_tensor(image)
-            except ImageError as error:
-                _warn(f"image {index} has no score (NaN): {_short(image)}: {error}")
-                blank = torch.zeros(1, 3, 1, 1, device=self.device, dtype=torch.float32)
-                yield self.preprocess.resize(blank), torch.zeros(1, dtype=torch.bool, device=self.device)
-                continue
-            except InputError as error:
-                raise InputError(f"image {index}: {error}") from error
-            if tensor.shape[0] != 1:
-                raise InputError(
-                    f"image {index}: a tensor among several must be one image (3, H, W), got {tuple(tensor.shape)}"
-                )
-            for note in notes:
-                _warn(f"image {index}: {_short(image)}: {note}")
-            try:
-                prepared = self.prepare(tensor)
-            except InputError as error:
-                raise InputError(f"image {index}: {error}") from error
-            yield prepared
+        for looked in walk(images, self._look, depth=_WINDOW):
+            for remark in looked.remarks:
+                warn_of_image(remark)
+            yield looked.prepared
+
+    def _look(self, index: int, image: ImageLike) -> _Looked:
+        """Return one image of several, prepared; NaN will be the score of a file that cannot be decoded."""
+        try:
+            prepared, notes = self._prepare_single(image)
+            if prepared[0].shape[0] != 1:
+                got = tuple(image.shape) if isinstance(image, Tensor) else ""
+                raise InputError(f"a tensor among several must be one image (3, H, W), got {got}")
+            return _Looked(prepared, [f"image {index}: {short_name(image)}: {note}" for note in notes])
+        except ImageError as error:
+            blank = torch.zeros(1, 3, 1, 1, device=self.device, dtype=torch.float32)
+            invalid = torch.zeros(1, dtype=torch.bool, device=self.device)
+            remark = f"image {index} has no score (NaN): {short_name(image)}: {error}"
+            return _Looked((self.preprocess.resize(blank), invalid), [remark])
+        except InputError as error:
+            raise InputError(f"image {index}: {error}") from error
 
     def score_prepared(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Score single images that `prepare` made ready, without gradients, and return them in order."""
+        with torch.no_grad():
+            return self._score_window(window)
+
+    def _score_window(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Score resized single images, those of one size together, and return them in order."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, (resized, _) in enumerate(window):
@@ -211,8 +254,12 @@ class Metric(nn.Module):
 
     def _score_resized(self, resized: Tensor, valid: Tensor) -> Tensor:
         low, high = self.score_range
+        size = _BATCH
+        if resized.device.type == "cpu":
+            size = max(1, _HOST_PIXELS // (resized.shape[2] * resized.shape[3]))
         with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
-            logits = [self.student(batch) for batch in resized.split(_BATCH)] if resized.shape[0] else []
+            network = self._network.of(self.student, resized)
+            logits = [network(batch) for batch in resized.split(size)] if resized.shape[0] else []
         scores = torch.cat(logits).sigmoid() if logits else resized.new_empty(0)
         return torch.where(valid, low + (high - low) * scores, torch.nan)
 
@@ -231,28 +278,15 @@ def load_metric(
     weights: str | os.PathLike[str] | None = None,
     dtype: torch.dtype | None = None,
     inert: bool = True,
+    draft: bool = False,
 ) -> Metric:
     """Load a metric; `leafiqa.create_metric`, which describes the arguments, is this function's public face."""
     file, card = resolve(name, weights)
     if dtype not in (None, torch.float32, torch.float16, torch.bfloat16):
         raise InputError(f"dtype must be torch.float32, torch.float16, torch.bfloat16 or None, got {dtype!r}")
     place = pick_device(device)
-    metric = Metric(load_student(file, card), card, as_loss=as_loss, inert=inert)
+    metric = Metric(load_student(file, card), card, as_loss=as_loss, inert=inert, draft=draft)
     if dtype is not None:
         metric.student.backbone.to(dtype)
         metric.student.head.to(dtype)
     return metric.to(place)
-
-
-def _warn(message: str) -> None:
-    """Warn at the line of the caller's that called into leafiqa or the metric, through torch's own frames."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("leafiqa", "torch"):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, ImageWarning, stacklevel=level)
-
-
-def _short(image: object) -> str:
-    text = str(image) if isinstance(image, str) or hasattr(image, "__fspath__") else type(image).__name__
-    text = printable(text)
-    return text if len(text) <= 120 else "..." + text[-117:]

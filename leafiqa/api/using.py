@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from leafiqa.api.arguments import Paths, Progress, as_columns, as_labels, as_metrics
+from leafiqa.api.arguments import Paths, Progress, as_columns, as_labels, as_metrics, load
 from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError
 
@@ -19,8 +19,37 @@ if TYPE_CHECKING:
     from leafiqa.labels.mos_table import MosTable
     from leafiqa.metric import Metric
     from leafiqa.model.card import Card
+    from leafiqa.onnx.onnx_metric import OnnxMetric
     from leafiqa.scoring.rows import Row
     from leafiqa.scoring.scores import Scores
+
+
+@overload
+def create_metric(
+    name: str = "leaf",
+    as_loss: bool = False,
+    device: str | torch.device | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    dtype: torch.dtype | None = None,
+    inert: bool = True,
+    backend: Literal["torch"] = "torch",
+    draft: bool = False,
+) -> Metric: ...
+
+
+@overload
+def create_metric(
+    name: str = "leaf",
+    as_loss: bool = False,
+    device: str | torch.device | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    dtype: torch.dtype | None = None,
+    inert: bool = True,
+    backend: Literal["onnx"],
+    draft: bool = False,
+) -> OnnxMetric: ...
 
 
 def create_metric(
@@ -31,7 +60,9 @@ def create_metric(
     weights: str | os.PathLike[str] | None = None,
     dtype: torch.dtype | None = None,
     inert: bool = True,
-) -> Metric:
+    backend: str = "torch",
+    draft: bool = False,
+) -> Metric | OnnxMetric:
     """Create a no-reference image quality metric.
 
     Args:
@@ -45,24 +76,33 @@ def create_metric(
         inert: keep the network out of the modules, parameters and `state_dict` of a module that the metric is put
             into, so that nothing that is done to that module changes scores; it follows to another device. False makes
             it an ordinary child module.
+        backend: "torch", or "onnx" for ONNX Runtime on the CPU, which never imports torch (`pip install
+            'leafiqa[onnx]'`) and returns arrays instead of tensors.
+        draft: decode JPEG files at a half, a quarter or an eighth of their size as long as that is twice what the
+            student looks at: several times as fast for camera pictures, and scores move a little (docs/speed.md).
 
     Returns:
         A `Metric`: call it with a tensor, file, PIL image, array, or any iterable of these. It may be called from
-        several threads at once.
+        several threads at once. With `backend="onnx"` an `OnnxMetric`, which is called in the same way.
 
     Raises:
         UnknownModelError: no model of that name; the message suggests near ones.
         WeightsError: the weights cannot be found, fetched or trusted.
-        InputError: an unsupported dtype, or a device that is not there.
+        InputError: an unsupported dtype, a device or backend that is not there, or what ONNX Runtime has not: losses,
+            another dtype or device.
 
     Example:
         >>> metric = leafiqa.create_metric("leaf")
         >>> metric(["a.jpg", "b.png"])
         tensor([0.7312, 0.4085])
     """
-    from leafiqa.metric import load_metric
+    if backend == "torch":
+        from leafiqa.metric import load_metric
 
-    return load_metric(name, as_loss=as_loss, device=device, weights=weights, dtype=dtype, inert=inert)
+        return load_metric(name, as_loss=as_loss, device=device, weights=weights, dtype=dtype, inert=inert, draft=draft)
+    if as_loss or dtype is not None or not inert:
+        raise InputError("as_loss, dtype and inert=False need gradients or precisions of torch's: use backend='torch'")
+    return load(name, weights, device, backend, draft)
 
 
 def score(
@@ -72,6 +112,8 @@ def score(
     weights: str | os.PathLike[str] | None = None,
     recursive: bool = False,
     device: str | torch.device | None = None,
+    backend: str | None = None,
+    draft: bool = False,
     batch_size: int = 16,
     workers: int | None = None,
     progress: Progress = lambda done, total: None,
@@ -84,6 +126,9 @@ def score(
         weights: a student in some place, instead of `metric`; see `create_metric`.
         recursive: look into the folders of a folder, too.
         device: where metrics given by name compute.
+        backend: what computes them: "torch", "onnx", or None for the faster one that is installed, which on a CPU is
+            ONNX Runtime (`pip install 'leafiqa[onnx]'`).
+        draft: decode JPEG files at reduced scale; see `create_metric`.
         batch_size: images scored together.
         workers: threads that decode; None means one a core, at most four.
         progress: called with how many images are done, and how many there are.
@@ -105,7 +150,7 @@ def score(
     from leafiqa.scoring.scores import Scores
 
     found = need_images(images, recursive)
-    metrics = as_metrics(metric, weights, device)
+    metrics = as_metrics(metric, weights, device, backend, draft)
     rows: list[Row] = []
     for row in score_files(metrics, found, batch_size, workers):
         rows.append(row)
@@ -120,6 +165,8 @@ def iter_scores(
     *,
     weights: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
+    backend: str | None = None,
+    draft: bool = False,
     batch_size: int = 16,
     workers: int | None = None,
 ) -> Iterator[Row]:
@@ -130,6 +177,8 @@ def iter_scores(
         metric: see `score`.
         weights: see `score`.
         device: see `score`.
+        backend: see `score`.
+        draft: see `score`.
         batch_size: images scored together; 1 yields each row at once.
         workers: threads that decode ahead.
 
@@ -140,7 +189,40 @@ def iter_scores(
 
     if isinstance(images, (str, os.PathLike)) or not isinstance(images, Iterable):
         raise InputError(f"images must be an iterable of paths of files, got {images!r}; folders are for score()")
-    yield from score_files(as_metrics(metric, weights, device), images, batch_size, workers)
+    yield from score_files(as_metrics(metric, weights, device, backend, draft), images, batch_size, workers)
+
+
+def export(
+    output: str | os.PathLike[str],
+    name: str = "leaf",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    float_pixels: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Write a student as one self-contained ONNX file, preprocessing inside.
+
+    Its input `image` is `(N, H, W, 3)` RGB of any size, its output `score` `(N,)`; scores equal those of
+    `create_metric` to 1e-4. Metadata carries name, sha256, range and licences. See docs/onnx.md.
+
+    Args:
+        output: the `.onnx` file.
+        name: a name from `list_models()`.
+        weights: a student in some place, instead of a name; see `create_metric`.
+        float_pixels: take float32 in [0, 1] instead of uint8.
+        overwrite: replace a file that this function wrote.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: the output does not end in .onnx, or the package onnx is not installed.
+        OutputError: the output exists, or cannot be written.
+        UnknownModelError, WeightsError: see `create_metric`; or torch cannot export the student.
+    """
+    from leafiqa.onnx.exporting import export_student
+
+    return export_student(output, name, weights=weights, float_pixels=float_pixels, overwrite=overwrite)
 
 
 def evaluate(

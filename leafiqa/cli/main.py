@@ -16,6 +16,7 @@ from leafiqa.cli import (
     distill,
     eval,
     evidence,
+    export,
     import_,
     label,
     models,
@@ -45,6 +46,7 @@ COMMANDS = (
     rate.mos,
     calibrate.command,
     eval.command,
+    export.command,
     models.push,
 )
 

@@ -104,9 +104,15 @@ def cache_of(cache: Path | None, no_cache: bool) -> Path | bool:
     return False if no_cache else cache or True
 
 
-def metrics_of(names: tuple[str, ...], places: tuple[str, ...], device: str) -> list[Any]:
+def metrics_of(
+    names: tuple[str, ...],
+    places: tuple[str, ...],
+    device: str,
+    backend: str | None = "torch",
+    draft: bool = False,
+) -> list[Any]:
     """Return the metrics that `several_metrics_options` name; `leaf` if they name none."""
-    import leafiqa
+    from leafiqa.api.arguments import load
 
-    named = [leafiqa.create_metric(name, device=device) for name in names or (() if places else ("leaf",))]
-    return named + [leafiqa.create_metric(weights=place, device=device) for place in places]
+    named = [load(name, None, device, backend, draft) for name in names or (() if places else ("leaf",))]
+    return named + [load("leaf", place, device, backend, draft) for place in places]

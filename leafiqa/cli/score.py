@@ -13,6 +13,7 @@ from typing import IO
 
 import click
 
+from leafiqa.api.arguments import BACKENDS
 from leafiqa.cli.options import (
     FILE,
     device_option,
@@ -24,7 +25,7 @@ from leafiqa.cli.options import (
 from leafiqa.cli.output import note, remarks
 from leafiqa.cli.progress import progress
 from leafiqa.errors import InputError
-from leafiqa.files import check_output, locked, write_whole
+from leafiqa.files import check_output, locked, printable, write_whole
 from leafiqa.images.find import need_images
 from leafiqa.scoring.rows import FORMATS, Row, Writer, format_of
 
@@ -34,6 +35,14 @@ from leafiqa.scoring.rows import FORMATS, Row, Writer, format_of
 @recursive_option
 @several_metrics_options
 @device_option
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", *BACKENDS]),
+    default="auto",
+    show_default=True,
+    help="What computes; auto is the faster one that is installed: on a CPU ONNX Runtime.",
+)
+@click.option("--draft", is_flag=True, help="Decode JPEG files at reduced scale: faster, scores move a little.")
 @click.option(
     "--format",
     "format_",
@@ -57,6 +66,8 @@ def command(
     names: tuple[str, ...],
     places: tuple[str, ...],
     device: str,
+    backend: str,
+    draft: bool,
     format_: str | None,
     output: Path | None,
     overwrite: bool,
@@ -98,7 +109,9 @@ def command(
         check_output(output, inputs=files, overwrite=overwrite or there, is_ours=is_scores)
     # Warnings of decoders (odd EXIF) would tear the progress bar; errors are rows.
     warnings.simplefilter("ignore")
-    metrics = metrics_of(names, places, device)
+    metrics = metrics_of(names, places, device, None if backend == "auto" else backend, draft)
+    for metric in metrics:
+        note(f"# {printable(metric.metric_name)}: computed by {metric.engine}")
     known = [(metric.metric_name, metric.card.short_hash) for metric in metrics]
     if len(set(known)) < len(known):
         raise InputError(f"the metric {known[0][0]} is given twice")

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from typing import IO, Any, Union
-
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from leafiqa.errors import InputError
-from leafiqa.images.decoding import Decoded, decode, open_pil
-
-ImageLike = Union[str, "os.PathLike[str]", bytes, IO[bytes], Image.Image, np.ndarray, Tensor]
+from leafiqa.images.decoding import Decoded
+from leafiqa.images.pixels import ImageLike, to_pixels
 
 # How far outside [0, 1] float pixels may lie, as antialiased or bicubic resizing leaves them.
 TOLERANCE = 1e-3
 # The same where a loss is asked for: what a network that is being trained draws overshoots, and is clamped.
 LOSS_TOLERANCE = 0.25
 _DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_FORMS = (
-    "a (B, 3, H, W) or (3, H, W) tensor, a path, bytes, a binary file object, a PIL image, an (H, W, 3) array, or an "
-    "iterable of these"
-)
-
-
-def is_single(source: Any) -> bool:
-    """Tell whether `source` is one image (or one batch tensor) rather than an iterable of images."""
-    return isinstance(
-        source, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor)
-    ) or hasattr(source, "read")
 
 
 def check_tensor(images: Tensor) -> Tensor:
@@ -90,22 +72,9 @@ def raise_on_values(images: Tensor, valid: Tensor) -> None:
     raise InputError(f"a float image tensor must lie in [0, 1]; {which} spans [{low:.4g}, {high:.4g}]{hint}")
 
 
-def _from_array(array: np.ndarray) -> Tensor:
-    got = f"got shape {array.shape}, dtype {array.dtype}"
-    if array.ndim != 3 or array.shape[2] != 3:
-        hint = ""
-        if array.ndim == 4:
-            hint = "; pass list(array) for several images"
-        elif array.ndim == 3 and array.shape[0] == 3:
-            hint = "; channels come last in arrays: array.transpose(1, 2, 0), or pass a torch tensor"
-        elif array.ndim == 2:
-            hint = "; make grey images RGB with np.stack([array] * 3, axis=-1)"
-        raise InputError(f"image arrays must have shape (H, W, 3), {got}{hint}")
-    if array.dtype != np.uint8 and array.dtype.kind != "f":
-        raise InputError(f"image arrays must be uint8 (0..255) or floating point ([0, 1]), {got}")
-    if array.dtype == np.float16 or array.dtype.itemsize > 8 or not array.dtype.isnative:
-        array = array.astype(np.float32)
-    return torch.from_numpy(np.array(array)).permute(2, 0, 1)[None]
+def from_decoded(decoded: Decoded) -> Tensor:
+    """Return decoded pixels as a `(1, 3, H, W)` tensor that shares their memory."""
+    return check_tensor(torch.from_numpy(decoded.pixels).permute(2, 0, 1)[None])
 
 
 # Decoders are no business of a compiler's: traced, their errors would look like damaged files.
@@ -122,26 +91,5 @@ def to_tensor(source: ImageLike) -> tuple[Tensor, list[str]]:
     """
     if isinstance(source, Tensor):
         return check_tensor(source), []
-    if isinstance(source, np.ndarray):
-        return check_tensor(_from_array(source)), []
-    decoded: Decoded
-    if isinstance(source, Image.Image):
-        decoded = open_pil(source)
-    elif is_single(source):
-        decoded = decode(source)
-    else:
-        raise InputError(f"an image must be {_FORMS}, got {type(source).__name__}")
-    return torch.from_numpy(decoded.pixels).permute(2, 0, 1)[None], decoded.notes
-
-
-def each(source: Iterable[ImageLike]) -> Iterator[ImageLike]:
-    """Iterate over a caller's images.
-
-    Raises:
-        InputError: not an iterable.
-    """
-    if not isinstance(source, Iterable):
-        raise InputError(f"images must be {_FORMS}, got {type(source).__name__}")
-    if isinstance(source, dict):
-        raise InputError("images must not be a dict; pass list(images.values())")
-    return iter(source)
+    decoded = to_pixels(source)
+    return from_decoded(decoded), decoded.notes

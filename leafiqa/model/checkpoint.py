@@ -54,6 +54,15 @@ def load_student(weights: Path, card: Card) -> Student:
     Raises:
         WeightsError: the file is not the one the card describes, or does not fit the architecture.
     """
+    return unpack_student(read_weights(weights, card), card, str(weights))
+
+
+def read_weights(weights: Path, card: Card) -> bytes:
+    """Return a weights file's bytes, after checking that they are those that the card describes.
+
+    Raises:
+        WeightsError: they are not, or cannot be read.
+    """
     try:
         content = weights.read_bytes()
     except OSError as error:
@@ -65,7 +74,7 @@ def load_student(weights: Path, card: Card) -> Student:
             f"{weights} is damaged or was changed: its sha256 is\n  {found}\nbut its card says\n  {card.sha256}\n"
             "Delete it and fetch it again."
         )
-    return unpack_student(content, card, str(weights))
+    return content
 
 
 def unpack_student(content: bytes, card: Card, where: str) -> Student:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from ctypes.util import find_library
 from typing import TYPE_CHECKING, Any
 
 from leafiqa.errors import InputError
@@ -29,3 +32,12 @@ def pick_device(device: Any) -> torch.device:
         message = str(error).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used here: {message}. Use 'cpu' or 'auto'.") from error
     return place
+
+
+def cuda_may_be_there() -> bool:
+    """Tell whether this machine may have a device that torch calls CUDA; where torch is not imported, by its driver."""
+    if "torch" in sys.modules:
+        return bool(sys.modules["torch"].cuda.is_available())
+    # NVIDIA's driver, AMD's, and either one's inside WSL.
+    nodes = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+    return any(map(os.path.exists, nodes)) or (os.name == "nt" and find_library("nvcuda") is not None)

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from leafiqa.errors import WeightsError
-from leafiqa.model.resizing import resize
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _RESIZERS = ("antialiased-triangle",)
 # More pixels than any photograph that a student looks at: a card that asks for more would only use up the memory.
 _MOST_AREA = 1 << 24
-
-
-@torch.compiler.disable
-def _resize(images: Tensor, height: int, width: int) -> Tensor:
-    """Resize; what comes after is compiled for each resized size by itself.
-
-    Sizes are few, since they are multiples of 32 of one area. With sizes left open a compiler works for minutes.
-    """
-    resized = resize(images, height, width)
-    if "torch._dynamo" in sys.modules and type(resized) is Tensor and not torch.jit.is_tracing():
-        for dimension in (2, 3):
-            torch._dynamo.mark_static(resized, dimension)
-    return resized
+_DRAFT = 2
 
 
 @dataclass(frozen=True)
@@ -106,13 +92,27 @@ class Preprocess:
             for side in (math.sqrt(self.area / aspect), math.sqrt(self.area * aspect))
         )  # type: ignore[return-value]
 
-    def resize(self, images: Tensor) -> Tensor:
+    def smallest_draft(self, height: int, width: int) -> tuple[int, int]:
+        """Return the least height and width that an image may be decoded at, to be looked at: twice the resized ones.
+
+        Halved twice or more an image has lost detail that resizing would have let through; see docs/speed.md.
+        """
+        resized = self.size_for(height, width)
+        return _DRAFT * resized[0], _DRAFT * resized[1]
+
+    def resize(self, images: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Resize `(B, 3, H, W)` images, uint8 or float in [0, 1], to float32 `(B, 3, h, w)` in [0, 1].
 
         Of one size to another it is a handful of matrix products, of which compiling makes nothing faster, but takes
         minutes for each size: `torch.compile` leaves it out.
+
+        Args:
+            images: the images.
+            size: height and width of the whole images, where these are reduced already.
         """
-        return _resize(images, *self.size_for(images.shape[-2], images.shape[-1]))
+        from leafiqa.model.resizing import resize_uncompiled  # torch takes a second to import
+
+        return resize_uncompiled(images, *self.size_for(*(size or images.shape[-2:])))
 
 
 def _is_number(value: object) -> bool:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError, LeafiqaError
 from leafiqa.files import sha256_if_readable
-from leafiqa.images.inputs import to_tensor
+from leafiqa.images.decoding import Decoded
 from leafiqa.images.loading import load_ahead, usual_workers
-from leafiqa.metric import Metric
 from leafiqa.scoring.rows import HASH_DIGITS, Row
+
+if TYPE_CHECKING:
+    from leafiqa.metric import Metric
+    from leafiqa.onnx.onnx_metric import OnnxMetric
+
+    # Both score what they have prepared of decoded images; neither is imported here, as torch takes seconds.
+    AnyMetric = Metric | OnnxMetric
 
 
 @dataclass(frozen=True)
@@ -23,14 +27,14 @@ class _Prepared:
     """A file after decoding: what each student will look at, or why there is nothing to look at."""
 
     path: str
-    images: tuple[tuple[Tensor, Tensor], ...] = ()
+    images: tuple[Any, ...] = ()
     error: str = ""
     note: str = ""
     sha256: str = ""
 
 
 def score_files(
-    metrics: Metric | Sequence[Metric],
+    metrics: AnyMetric | Sequence[AnyMetric],
     paths: Iterable[str | os.PathLike[str]],
     batch_size: int = 16,
     workers: int | None = None,
@@ -50,7 +54,7 @@ def score_files(
     Raises:
         InputError: a metric returns losses, or there is none.
     """
-    metrics = [metrics] if isinstance(metrics, Metric) else list(metrics)
+    metrics = list(metrics) if isinstance(metrics, Sequence) else [metrics]
     if not metrics or any(metric.as_loss for metric in metrics):
         raise InputError("files are scored by at least one metric that was created without as_loss")
     whole_number(batch_size, "batch_size", 1)
@@ -69,20 +73,25 @@ def score_files(
     yield from _finish(metrics, window)
 
 
-@torch.no_grad()
-def _look(metrics: Sequence[Metric], path: str) -> _Prepared:
+def _look(metrics: Sequence[AnyMetric], path: str) -> _Prepared:
     try:
-        tensor, notes = to_tensor(path)
-        seen: dict[tuple[object, torch.device], tuple[Tensor, Tensor]] = {}
-        for metric in metrics:  # students that look alike share the resized image
-            key = (metric.preprocess, metric.device)
+        # Students that look alike share the decoded and the resized image.
+        decoded: dict[Any, Decoded] = {}
+        seen: dict[Any, Any] = {}
+        images = []
+        for metric in metrics:
+            rule = metric.preprocess if metric.draft else None
+            key = (metric.preprocess, metric.draft, metric.device)
+            if rule not in decoded:
+                decoded[rule] = metric.decode(path)
             if key not in seen:
-                seen[key] = metric.prepare(tensor)
-        images = tuple(seen[metric.preprocess, metric.device] for metric in metrics)
+                seen[key] = metric.prepare_decoded(decoded[rule])
+            images.append(seen[key])
+        notes = next(iter(decoded.values())).notes
     except Exception as error:  # one file, whatever it does, must not stop the others
         return _Prepared(path, error=_why(error))
     digest = sha256_if_readable(path) or ""
-    return _Prepared(path, images, note="; ".join(notes), sha256=digest[:HASH_DIGITS])
+    return _Prepared(path, tuple(images), note="; ".join(notes), sha256=digest[:HASH_DIGITS])
 
 
 def _why(error: Exception) -> str:
@@ -92,7 +101,7 @@ def _why(error: Exception) -> str:
     return text if isinstance(error, LeafiqaError) else f"{type(error).__name__}: {text.splitlines()[0]}"
 
 
-def _finish(metrics: Sequence[Metric], window: list[_Prepared]) -> Iterator[Row]:
+def _finish(metrics: Sequence[AnyMetric], window: list[_Prepared]) -> Iterator[Row]:
     """Yield the rows of a window, those of one image after those of the one before."""
     columns = [_scores(metric, window, number) for number, metric in enumerate(metrics)]
     for place, item in enumerate(window):
@@ -108,8 +117,7 @@ def _finish(metrics: Sequence[Metric], window: list[_Prepared]) -> Iterator[Row]
             yield row
 
 
-@torch.no_grad()
-def _scores(metric: Metric, window: list[_Prepared], number: int) -> list[float | Exception | None]:
+def _scores(metric: AnyMetric, window: list[_Prepared], number: int) -> list[float | Exception | None]:
     """Return one metric's outcome for each file of a window, None where there is nothing to look at."""
     prepared = [item.images[number] for item in window if item.images]
     try:
@@ -121,7 +129,7 @@ def _scores(metric: Metric, window: list[_Prepared], number: int) -> list[float 
     return [next(found) if item.images else None for item in window]
 
 
-def _alone(metric: Metric, image: tuple[Tensor, Tensor]) -> float | Exception:
+def _alone(metric: AnyMetric, image: Any) -> float | Exception:
     try:
         return metric.score_prepared([image]).item()
     except Exception as error:

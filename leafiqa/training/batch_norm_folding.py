@@ -15,32 +15,7 @@ from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-
-def convolutions_before(backbone: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, _BatchNorm]]:
-    """Return the pairs of a convolution and the batch normalisation that is applied to its very output."""
-    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
-    pairs: list[tuple[nn.Conv2d, _BatchNorm]] = []
-
-    def after_convolution(module: nn.Module, _: object, output: Tensor) -> None:
-        made[id(output)] = (module, output)  # type: ignore[assignment]
-
-    def before_norm(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in made:
-            pairs.append((made[id(inputs[0])][0], module))  # type: ignore[arg-type]
-
-    hooks = []
-    for module in backbone.modules():
-        if type(module).forward is nn.Conv2d.forward or type(module).__name__ == "Conv2dSame":
-            hooks.append(module.register_forward_hook(after_convolution))
-        elif isinstance(module, _BatchNorm):
-            hooks.append(module.register_forward_pre_hook(before_norm))
-    try:
-        with torch.no_grad():
-            backbone(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return pairs
+from leafiqa.model.fused_network import convolutions_before
 
 
 def fold_batch_norm(backbone: nn.Module, example: Tensor) -> int:

@@ -15,14 +15,50 @@ from leafiqa.model import resizing as module
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.resizing import resize
 
+# By how much each way of computing may differ from the definition in double precision.
+BANDS, KERNEL = 2e-6, 3e-5
+
+
+def reference(images, size):
+    """Torch's antialiased filter in double precision, side by side twice, as it is wrong for one column."""
+    rows = torch.nn.functional.interpolate(
+        images.double().repeat_interleave(2, 3), (size[0], 2 * images.shape[3]), mode="bilinear", antialias=True
+    )[..., ::2]
+    columns = rows.transpose(2, 3).repeat_interleave(2, 3)
+    wide = torch.nn.functional.interpolate(columns, (size[1], 2 * size[0]), mode="bilinear", antialias=True)
+    return wide[..., ::2].transpose(2, 3).float()
+
 
 @pytest.mark.parametrize(
-    ("size_in", "size_out"), [((512, 512), (320, 320)), ((37, 900), (160, 640)), ((5, 3), (64, 96))]
+    ("size_in", "size_out"),
+    [((512, 512), (320, 320)), ((37, 900), (160, 640)), ((5, 3), (64, 96)), ((2, 1), (32, 32)), ((9, 7), (32, 1))],
 )
 def test_agrees_with_torchs_antialiased_bilinear(size_in, size_out):
     images = torch.rand(2, 3, *size_in, dtype=torch.float64)
-    expected = torch.nn.functional.interpolate(images, size_out, mode="bilinear", antialias=True, align_corners=False)
-    torch.testing.assert_close(resize(images, *size_out), expected.float(), atol=2e-6, rtol=0)
+    expected = reference(images, size_out)
+    torch.testing.assert_close(resize(images, *size_out), expected, atol=KERNEL, rtol=0)
+    by_bands = resize(images.clone().requires_grad_(), *size_out)
+    torch.testing.assert_close(by_bands.detach(), expected, atol=BANDS, rtol=0)
+    assert by_bands.requires_grad
+
+
+def test_kernel_in_pieces_agrees_with_bands(monkeypatch):
+    images = torch.randint(0, 256, (2, 211, 103, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    by_bands = module._shorten(module._narrow(images, 96), 64)
+    monkeypatch.setattr(module, "_KERNEL_ELEMENTS", 10_000)  # the last piece is one line
+    torch.testing.assert_close(resize(images, 64, 96), by_bands, atol=KERNEL, rtol=0)
+    monkeypatch.setattr(module, "_KERNEL_LINE", 100)  # a line too long for the kernel
+    torch.testing.assert_close(resize(images, 64, 96), by_bands, atol=1e-6, rtol=0)
+
+
+def test_matrices_are_kept_and_serve_gradients_after_inference_mode():
+    module._kept_bands.cache_clear()
+    with torch.inference_mode():
+        module._narrow(torch.rand(1, 3, 40, 50), 32)
+    images = torch.rand(1, 3, 40, 50, requires_grad=True)
+    resize(images, 32, 32).sum().backward()
+    resize(images, 32, 32).sum().backward()
+    assert images.grad.sum() == pytest.approx(2 * 3 * 32 * 32, rel=1e-5) and module._kept_bands.cache_info().hits >= 2
 
 
 @settings(max_examples=60, deadline=None)
@@ -30,9 +66,9 @@ def test_agrees_with_torchs_antialiased_bilinear(size_in, size_out):
 def test_any_size_agrees_with_torch_and_flips_flip_the_result(size_in, blocks, seed):
     size_out = (32 * blocks[0], 32 * blocks[1])
     images = torch.rand(1, 3, *size_in, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    expected = torch.nn.functional.interpolate(images, size_out, mode="bilinear", antialias=True, align_corners=False)
+    expected = reference(images, size_out)
     for axes in ((), (2,), (3,), (2, 3)):
-        torch.testing.assert_close(resize(images.flip(axes), *size_out), expected.float().flip(axes), atol=2e-6, rtol=0)
+        torch.testing.assert_close(resize(images.flip(axes), *size_out), expected.flip(axes), atol=KERNEL, rtol=0)
 
 
 def test_constant_stays_constant_and_same_size_is_identity():

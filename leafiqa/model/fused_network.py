@@ -1,0 +1,194 @@
+"""A student for scoring on a CPU: the same function as the one that was trained, with fewer and cheaper operations.
+
+Batch normalisation that keeps its statistics is a fixed scale and shift: it goes into the weights of the convolution
+before it. The activation that follows is computed by the convolution's own kernel while its output is still in the
+processor's cache, where torch's oneDNN offers that. Tensors are channels-last, the layout that its kernels work in.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from leafiqa.model.student import Student
+
+# What oneDNN calls the activations that it can apply to a convolution's output, and with which numbers.
+_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: ("swish", []),
+    nn.Hardswish: ("hardswish", []),
+    nn.Identity: ("none", []),
+}
+# A fused network whose logits lie further than this from the student's is not used.
+_TOLERANCE = 1e-3
+_EXAMPLE = 64
+
+
+def convolutions_before(backbone: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, _BatchNorm]]:
+    """Return the pairs of a convolution and the batch normalisation that is applied to its very output.
+
+    Args:
+        backbone: a timm backbone.
+        example: an input `(B, 3, h, w)`.
+    """
+    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
+    pairs: list[tuple[nn.Conv2d, _BatchNorm]] = []
+
+    def after_convolution(module: nn.Module, _: object, output: Tensor) -> None:
+        made[id(output)] = (module, output)  # type: ignore[assignment]
+
+    def before_norm(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if id(inputs[0]) in made:
+            pairs.append((made[id(inputs[0])][0], module))  # type: ignore[arg-type]
+
+    hooks = []
+    for module in backbone.modules():
+        if type(module).forward is nn.Conv2d.forward or type(module).__name__ == "Conv2dSame":
+            hooks.append(module.register_forward_hook(after_convolution))
+        elif isinstance(module, _BatchNorm):
+            hooks.append(module.register_forward_pre_hook(before_norm))
+    try:
+        with torch.no_grad():
+            backbone(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return pairs
+
+
+class FusedConvolution(nn.Module):
+    """A convolution with the batch normalisation and the activation that follow it.
+
+    Args:
+        convolution: the convolution.
+        norm: the batch normalisation after it; timm's holds its activation.
+        onednn: compute the activation in oneDNN's kernel, which has no gradient; float32 on a CPU only.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, convolution: nn.Conv2d, norm: _BatchNorm, onednn: bool) -> None:
+        super().__init__()
+        with torch.no_grad():
+            scale = torch.rsqrt(norm.running_var + norm.eps)  # type: ignore[operator, arg-type]
+            scale = scale if norm.weight is None else scale * norm.weight
+            shift = -norm.running_mean * scale  # type: ignore[operator]
+            shift = shift if norm.bias is None else shift + norm.bias
+            shift = shift if convolution.bias is None else shift + convolution.bias * scale
+            weight = (convolution.weight * scale[:, None, None, None]).contiguous(memory_format=torch.channels_last)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", shift)
+        self.geometry = (convolution.stride, convolution.dilation, convolution.groups)
+        # TensorFlow's padding, which depends on the image's size.
+        self.same = convolution.kernel_size if type(convolution).__name__ == "Conv2dSame" else None
+        self.padding: Any = (0, 0) if self.same else convolution.padding
+        self.activation = nn.Sequential(
+            *(one for name in ("drop", "act") if isinstance(one := getattr(norm, name, None), nn.Module))
+        )
+        kinds = [type(one) for one in self.activation if type(one) is not nn.Identity] or [nn.Identity]
+        fits = len(kinds) == 1 and kinds[0] in _ACTIVATIONS and not isinstance(self.padding, str)
+        self.kernel = _ACTIVATIONS[kinds[0]] if onednn and fits else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return `(B, C', h', w')` of `(B, C, h, w)`."""
+        stride, dilation, groups = self.geometry
+        if self.same is not None:
+            from timm.layers.padding import pad_same
+
+            features = pad_same(features, self.same, stride, dilation)  # type: ignore[arg-type]
+        if self.kernel is not None:
+            name, numbers = self.kernel
+            features = features.contiguous(memory_format=torch.channels_last)
+            return torch.ops.mkldnn._convolution_pointwise(
+                features, self.weight, self.bias, self.padding, stride, dilation, groups, name, numbers, ""
+            )
+        made = nn.functional.conv2d(features, self.weight, self.bias, stride, self.padding, dilation, groups)
+        return self.activation(made)
+
+
+def fuse(student: Student, onednn: bool = True) -> Student:
+    """Return a copy of a student, on the CPU in evaluation mode, with its batch normalisation folded away.
+
+    Args:
+        student: the student, float32; it is left as it is.
+        onednn: compute activations in oneDNN's kernels. Such a copy has no gradient.
+    """
+    fused = copy.deepcopy(student).to(memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
+    example = torch.zeros(1, 3, _EXAMPLE, _EXAMPLE, dtype=torch.float32)
+    names = {id(module): name for name, module in fused.backbone.named_modules()}
+    for convolution, norm in convolutions_before(fused.backbone, example):
+        _replace(fused.backbone, names[id(convolution)], FusedConvolution(convolution, norm, onednn))
+        _replace(fused.backbone, names[id(norm)], nn.Identity())
+    return fused
+
+
+def _replace(parent: nn.Module, name: str, module: nn.Module) -> None:
+    path, _, last = name.rpartition(".")
+    setattr(parent.get_submodule(path), last, module)
+
+
+class ScoringNetwork:
+    """Gives the network to score with: a student's fused copy where that is possible, else the student itself.
+
+    The copy is made when it is first needed, and anew after the student's weights have changed. Copies and pickles of
+    this object start without one.
+    """
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._fused: tuple[tuple[int, ...], Student | None] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._forget()
+
+    def of(self, student: Student, images: Tensor) -> Student:
+        """Return the network for these `(B, 3, h, w)` images; the student itself where gradients are wanted."""
+        plain = (
+            images.device.type != "cpu"
+            or torch.is_grad_enabled()
+            or type(images) is not Tensor
+            or torch.compiler.is_compiling()
+            or torch.jit.is_tracing()
+        )
+        if plain:
+            return student
+        tensors = list(student.state_dict(keep_vars=True).values())
+        # Tensors made under inference mode keep no count of changes.
+        if any(tensor.is_inference() for tensor in tensors):
+            return student
+        key = tuple(number for tensor in tensors for number in (id(tensor), tensor._version))
+        with self._lock:
+            if self._fused is None or self._fused[0] != key:
+                self._fused = (key, _checked(student))
+            return self._fused[1] or student
+
+
+def _checked(student: Student) -> Student | None:
+    """Return a fused copy that was seen to compute the same, or None."""
+    if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in student.parameters()):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    example = torch.rand(1, 3, _EXAMPLE, _EXAMPLE, generator=generator, dtype=torch.float32)
+    expected = student(example)
+    for onednn in (True, False) if torch.backends.mkldnn.is_available() else (False,):
+        try:
+            fused = fuse(student, onednn)
+            found = fused(example)
+        except (RuntimeError, NotImplementedError, AttributeError, KeyError):
+            continue  # an operation that this build of torch lacks, or a backbone that runs parts of itself oddly
+        if bool((found - expected).abs().max() < _TOLERANCE):
+            return fused
+    return None

@@ -1,0 +1,1 @@
+"""Students as ONNX graphs: export, and scoring in ONNX Runtime without torch."""

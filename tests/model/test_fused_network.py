@@ -1,0 +1,109 @@
+"""The network that a CPU scores with computes what the student computes."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import leafiqa
+from leafiqa.model import fused_network as module
+from leafiqa.model.fused_network import FusedConvolution, ScoringNetwork, convolutions_before, fuse
+from leafiqa.model.student import Student
+
+
+def images(seed=0, size=96):
+    return torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def shaken(backbone):
+    """A student with statistics and weights of batch normalisation as training leaves them."""
+    torch.manual_seed(0)
+    student = Student(backbone, stages=(1, 2, 3)).eval()
+    for norm in student.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.normal_(0, 0.2)
+            norm.running_var.uniform_(0.5, 2)
+            nn.init.normal_(norm.weight, 1, 0.2)
+            nn.init.normal_(norm.bias, 0, 0.2)
+    return student
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_050", "efficientnet_b0"])
+def test_fused_network_computes_the_same(backbone, onednn):
+    student = shaken(backbone)
+    fused = fuse(student, onednn)
+    count = sum(isinstance(one, FusedConvolution) for one in fused.modules())
+    assert count == len(convolutions_before(student.backbone, images())) > 10
+    assert not any(isinstance(one, nn.BatchNorm2d) and one.running_mean is not None for one in fused.backbone.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(fused(images()), student(images()), atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(fused(images(1, 64)), student(images(1, 64)), atol=2e-5, rtol=1e-5)
+
+
+def test_activations_are_computed_in_the_kernel(metric):
+    fused = fuse(metric.student)
+    kernels = [one.kernel for one in fused.modules() if isinstance(one, FusedConvolution)]
+    assert ("hardtanh", [0.0, 6.0]) in kernels and ("none", []) in kernels and None not in kernels
+
+
+def test_scoring_uses_the_fused_network_and_losses_do_not(metric, monkeypatch):
+    seen = []
+    monkeypatch.setattr(FusedConvolution, "forward", lambda self, x: seen.append(self) or x)
+    own = leafiqa.create_metric("leaf", device="cpu")
+    own._network._fused = (_key(own), fuse(own.student))
+    with pytest.raises(RuntimeError):  # channels that do not fit: the fused one was asked
+        own(torch.rand(1, 3, 64, 64))
+    assert seen
+    loss = leafiqa.create_metric("leaf", device="cpu", as_loss=True)
+    pixels = torch.rand(1, 3, 64, 64, requires_grad=True)
+    loss(pixels).backward()
+    assert pixels.grad.abs().sum() > 0
+
+
+def _key(metric):
+    tensors = metric.student.state_dict(keep_vars=True).values()
+    return tuple(number for tensor in tensors for number in (id(tensor), tensor._version))
+
+
+def test_changed_weights_change_the_score(picture):
+    own = leafiqa.create_metric("leaf", device="cpu")
+    before = own(picture)
+    with torch.no_grad():
+        for parameter in own.student.head.parameters():
+            parameter.mul_(0.5)
+    after = own(picture)
+    assert (after - before).abs() > 1e-3
+    with torch.no_grad():
+        expected = own.student(own.preprocess.resize(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None])).sigmoid()
+    torch.testing.assert_close(after, expected, atol=1e-5, rtol=0)
+
+
+def test_copies_and_pickles_start_without_one(picture):
+    own = leafiqa.create_metric("leaf", device="cpu")
+    expected = own(picture)
+    assert own._network._fused is not None
+    for twin in (copy.deepcopy(own), pickle.loads(pickle.dumps(own))):
+        assert twin._network._fused is None
+        assert torch.equal(twin(picture), expected)
+
+
+def test_what_cannot_be_fused_is_scored_by_the_student_itself(metric, monkeypatch):
+    network = ScoringNetwork()
+    with torch.no_grad():
+        assert network.of(metric.student, images()) is not metric.student
+        half = copy.deepcopy(metric.student).to(torch.bfloat16)
+        assert ScoringNetwork().of(half, images()) is half
+        monkeypatch.setattr(module, "_TOLERANCE", -1.0)  # no copy agrees well enough
+        assert ScoringNetwork().of(metric.student, images()) is metric.student
+    assert network.of(metric.student, images()) is metric.student  # gradients are wanted
+
+
+def test_without_onednns_operator_the_plain_one_is_taken(metric, monkeypatch):
+    monkeypatch.setattr(module, "_ACTIVATIONS", {nn.ReLU6: ("no such activation", []), nn.Identity: ("none", [])})
+    with torch.no_grad():
+        found = ScoringNetwork().of(metric.student, images())
+    assert found is not metric.student
+    assert all(one.kernel is None for one in found.modules() if isinstance(one, FusedConvolution))

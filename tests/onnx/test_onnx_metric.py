@@ -1,0 +1,205 @@
+"""The metric in ONNX Runtime: the same scores as in torch, which it never imports."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import leafiqa
+from leafiqa.errors import ImageError, ImageWarning, InputError
+from leafiqa.model.device import cuda_may_be_there
+from leafiqa.model.registry import aliases, bundled, names
+from leafiqa.onnx import onnx_metric as module
+from leafiqa.onnx.stored_graphs import FOLDER, architecture_key
+from tests.conftest import invoke, make_picture
+from tests.test_metric import forms
+
+pytest.importorskip("onnxruntime")
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def by_runtime():
+    return leafiqa.create_metric("leaf", backend="onnx")
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name not in aliases()])
+def test_every_bundled_student_agrees_with_torch_and_needs_no_export(name, picture, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    own, expected = leafiqa.create_metric(name, backend="onnx"), leafiqa.create_metric(name, device="cpu")
+    width = expected.score_range[1] - expected.score_range[0]
+    pictures = [picture, make_picture(33, 200), make_picture(256, 256, 7)]
+    np.testing.assert_allclose(own(pictures), expected(pictures).numpy(), atol=TOLERANCE * width)
+    assert (own.score_range, own.metric_name, own.card) == (expected.score_range, expected.metric_name, expected.card)
+
+
+def test_every_architecture_has_its_graph_and_there_are_no_others():
+    cards = [bundled(name)[1] for name in names() if name not in aliases()]
+    wanted = {architecture_key(card) for card in cards} | {"resizing-uint8", "resizing-float"}
+    told = "run python -m benchmarks.onnx_graphs"
+    assert {path.stem for path in FOLDER.glob("*.onnx")} == wanted, told
+
+
+def test_stored_graphs_are_what_export_writes_today():
+    pytest.importorskip("onnx")
+    from leafiqa.model.checkpoint import load_student
+    from leafiqa.onnx.exporting import network_model, without_weights
+
+    file, card = bundled("leaf")
+    student = load_student(file, card)
+    graph, told = without_weights(network_model(student), student)
+    place = FOLDER / f"{architecture_key(card)}.onnx"
+    assert json.loads(place.with_suffix(".json").read_text()) == told
+    if torch.__version__.startswith("2.14"):  # exporters of other versions write the same in other words
+        assert graph == place.read_bytes()
+
+
+def test_every_form_of_input(by_runtime, metric, picture, tmp_path):
+    expected = metric(picture).item()
+    for name, form in forms(picture, tmp_path).items():
+        found = by_runtime(form)
+        assert found.shape == (1,) and found.dtype == np.float32, name
+        assert found[0] == pytest.approx(expected, abs=TOLERANCE), name
+    batch = torch.stack([torch.from_numpy(make_picture(64, 64, seed)).permute(2, 0, 1) for seed in range(3)])
+    np.testing.assert_allclose(by_runtime(batch), metric(batch).numpy(), atol=TOLERANCE)
+    assert by_runtime([]).shape == (0,)
+
+
+def test_order_and_mixed_sizes(by_runtime, metric, tmp_path):
+    pictures = [make_picture(20 + 9 * seed, 200 - 7 * seed, seed) for seed in range(20)]
+    paths = []
+    for number, pixels in enumerate(pictures):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    mixed = [paths[i] if i % 2 else pictures[i] for i in range(20)]
+    np.testing.assert_allclose(by_runtime(mixed), metric(pictures).numpy(), atol=TOLERANCE)
+
+
+def test_large_pictures_are_resized_in_pieces(by_runtime, metric, monkeypatch):
+    pixels = make_picture(211, 150)
+    expected = metric(pixels).item()
+    monkeypatch.setattr(module, "_PIECE_PIXELS", 1000)
+    for given in (pixels, pixels.astype(np.float32) / 255):
+        assert by_runtime(given)[0] == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_bad_images(by_runtime, picture, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError):
+        by_runtime(tmp_path / "bad.png")
+    with pytest.warns(ImageWarning, match=r"image 1 has no score .*bad\.png") as told:
+        scores = by_runtime([picture, tmp_path / "bad.png", picture])
+    assert told[0].filename == __file__
+    assert np.isnan(scores[1]) and scores[0] == scores[2] > 0
+    for wrong in (picture.astype(np.float32), picture.astype(np.int64), picture[..., 0], 5, {"a": picture}):
+        with pytest.raises(InputError):
+            by_runtime(wrong)
+    with pytest.raises(InputError, match=r"image 1: a float image must lie in \[0, 1\]; it spans"):
+        by_runtime([picture, picture.astype(np.float32)])
+    nan = picture.astype(np.float32) / 255
+    nan[0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="lie in"):
+        by_runtime(nan)
+
+
+def test_an_animation_is_told_of(by_runtime):
+    frames = [Image.fromarray(make_picture(32, 32, seed)) for seed in range(3)]
+    stream = io.BytesIO()
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
+    with pytest.warns(ImageWarning, match="first of 3 frames"):
+        by_runtime(stream.getvalue())
+
+
+def test_threads_get_the_same_scores(by_runtime):
+    pictures = [make_picture(64 + 16 * seed, 80, seed) for seed in range(4)]
+    expected, found = by_runtime(pictures), {}
+
+    def work(number):
+        found[number] = np.concatenate([by_runtime(picture) for picture in pictures])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert all(np.array_equal(found[number], expected) for number in range(4))
+
+
+def test_what_it_cannot_do_is_said(tmp_path):
+    for wrong in ({"as_loss": True}, {"dtype": torch.float16}, {"inert": False}):
+        with pytest.raises(InputError, match="backend='torch'"):
+            leafiqa.create_metric("leaf", backend="onnx", **wrong)
+    with pytest.raises(InputError, match="on the CPU, got device='cuda'"):
+        leafiqa.create_metric("leaf", backend="onnx", device="cuda")
+    with pytest.raises(InputError, match="one of torch, onnx"):
+        leafiqa.create_metric("leaf", backend="jax")
+
+
+SCRIPT = """
+import sys, time
+started = time.perf_counter()
+import leafiqa
+metric = leafiqa.create_metric("leaf", backend="onnx")
+scores = metric(sys.argv[1:])
+took = time.perf_counter() - started
+table = leafiqa.score(sys.argv[1:])
+assert abs(scores[0] - table.rows[0].score) < 1e-6
+from leafiqa.cli.main import cli
+cli(["score", *sys.argv[1:]], standalone_mode=False)
+assert "torch" not in sys.modules and "timm" not in sys.modules and "onnx" not in sys.modules
+with open("/proc/self/status") as file:
+    print(took, next(line for line in file if line.startswith("VmHWM:")).split()[1])
+"""
+
+
+def test_torch_is_never_imported_and_starting_is_quick(tmp_path):
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("this system does not tell a process's peak memory")
+    if cuda_may_be_there():
+        pytest.skip("where there is a GPU, torch scores files")
+    paths = []
+    for number in range(40):
+        paths.append(str(tmp_path / f"{number}.jpg"))
+        Image.fromarray(make_picture(512, 512, number)).save(paths[-1])
+    runs = []
+    for _ in range(3):  # a busy machine may be slow once
+        done = subprocess.run([sys.executable, "-c", SCRIPT, *paths], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        took, kilobytes = map(float, done.stdout.splitlines()[-1].split())
+        runs.append(took)
+        if took < 2:
+            break
+    assert kilobytes < 400 * 1024
+    assert min(runs) < 4  # forty pictures and the start; a second on an idle machine
+
+
+def test_command_line_says_what_computes(tmp_path, monkeypatch):
+    Image.fromarray(make_picture()).save(tmp_path / "a.png")
+    monkeypatch.setattr("leafiqa.model.device.cuda_may_be_there", lambda: False)
+    found = {}
+    for backend in ("auto", "torch", "onnx"):
+        done = invoke("score", tmp_path / "a.png", "--backend", backend, "--device", "cpu", "--format", "csv")
+        assert done.returncode == 0
+        assert f"computed by {'torch' if backend == 'torch' else 'onnxruntime'}" in done.stderr
+        found[backend] = float(done.stdout.splitlines()[1].split(",")[1])
+    assert found["auto"] == found["onnx"] == pytest.approx(found["torch"], abs=TOLERANCE)
+    monkeypatch.setattr("leafiqa.onnx.packages.has_runtime", lambda: False)
+    assert "computed by torch" in invoke("score", tmp_path / "a.png").stderr
+    assert invoke("score", tmp_path / "a.png", "--backend", "onnx", "--device", "cuda").returncode == 2
+
+
+def test_several_metrics_of_both_kinds_share_one_pass(tmp_path, metric, by_runtime):
+    Image.fromarray(make_picture()).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = leafiqa.score(tmp_path, [metric, by_runtime])
+    first, second, *failed = table.rows
+    assert first.score == pytest.approx(second.score, abs=TOLERANCE)
+    assert [row.error for row in failed] == ["the file is empty"] * 2
