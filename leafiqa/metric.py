@@ -153,6 +153,14 @@ class Metric(nn.Module):
             raise InputError("as_loss needs at least one image, got none")
         return self.score_range[1] - scores.mean()
 
+    def differentiable_scores(self, images: Tensor) -> Tensor:
+        """Return scores `(B,)` of a `(B, 3, H, W)` tensor, with gradients where torch's mode has them.
+
+        Raises:
+            InputError: see `forward`.
+        """
+        return self._scores(images)
+
     def _scores(self, images: ImageLike | Iterable[ImageLike]) -> Tensor:
         if isinstance(images, Tensor) or is_single(images):
             (resized, valid), notes = self._prepare_single(images)  # type: ignore[arg-type]

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leafiqa.api.arguments import Paths, Progress, as_files, as_labels, as_metric
+from leafiqa.api.arguments import Paths, Progress, as_files, as_labels
 from leafiqa.arguments import whole_number
+from leafiqa.scoring.backends import as_metric
 
 if TYPE_CHECKING:
     import torch

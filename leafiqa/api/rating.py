@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leafiqa.api.arguments import Paths, as_files, as_metric
+from leafiqa.api.arguments import Paths, as_files
 from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError
+from leafiqa.scoring.backends import as_metric
 
 if TYPE_CHECKING:
     import torch

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from leafiqa.api.arguments import Paths, Progress, as_columns, as_labels, as_metrics, load
+from leafiqa.api.arguments import Paths, Progress, as_columns, as_labels
 from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError
+from leafiqa.scoring.backends import as_metrics, load
 
 if TYPE_CHECKING:
     import torch

@@ -112,7 +112,7 @@ def metrics_of(
     draft: bool = False,
 ) -> list[Any]:
     """Return the metrics that `several_metrics_options` name; `leaf` if they name none."""
-    from leafiqa.api.arguments import load
+    from leafiqa.scoring.backends import load
 
     named = [load(name, None, device, backend, draft) for name in names or (() if places else ("leaf",))]
     return named + [load("leaf", place, device, backend, draft) for place in places]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,9 +14,7 @@ from typing import IO
 
 import click
 
-from leafiqa.api.arguments import BACKENDS
 from leafiqa.cli.options import (
-    FILE,
     device_option,
     metrics_of,
     overwrite_option,
@@ -27,11 +26,14 @@ from leafiqa.cli.progress import progress
 from leafiqa.errors import InputError
 from leafiqa.files import check_output, locked, printable, write_whole
 from leafiqa.images.find import need_images
+from leafiqa.scoring.backends import BACKENDS
 from leafiqa.scoring.rows import FORMATS, Row, Writer, format_of
+
+_ADDRESS = re.compile(r"(auto|ray://.+|[\w.-]+:\d+)$")
 
 
 @click.command("score", short_help="Score files and folders.")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, metavar="PATH...")
 @recursive_option
 @several_metrics_options
 @device_option
@@ -46,12 +48,23 @@ from leafiqa.scoring.rows import FORMATS, Row, Writer, format_of
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(sorted(set(FORMATS.values()))),
+    type=click.Choice(sorted({*FORMATS.values(), "parquet"})),
     help="Output format.  [default: table, or from the ending of -o]",
 )
-@click.option("-o", "--output", type=FILE, help=f"File to write instead of stdout: {', '.join(FORMATS)}.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help=f"File to write instead of stdout: {', '.join(FORMATS)}."
+)
 @overwrite_option
 @click.option("--resume", is_flag=True, help="Go on with an interrupted -o file: score what it lacks, or what changed.")
+@click.option(
+    "--ray",
+    "cluster",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Score on a Ray cluster, or with Ray on this machine. Then -o is a folder, and PATH may be an address.",
+)
+@click.option("--column", help="With --ray: the column of Parquet files that holds paths or bytes.")
 @click.option(
     "--batch-size", type=click.IntRange(1, 4096), default=16, show_default=True, help="Images scored together."
 )
@@ -72,6 +85,8 @@ def command(
     output: Path | None,
     overwrite: bool,
     resume: bool,
+    cluster: str | None,
+    column: str | None,
     batch_size: int,
     workers: int | None,
     sort: bool,
@@ -85,8 +100,23 @@ def command(
     cannot be scored is a row with its error, and makes the exit status 1. With several metrics an image has a row, or
     a column, for each. A summary of the scores goes to stderr.
     """
-    format_ = format_of(output, format_)
     held = sort or top is not None or bottom is not None or least is not None
+    if cluster is not None and cluster != "local" and not _ADDRESS.match(cluster):
+        paths, cluster = (cluster, *paths), "local"  # `--ray PATH`: what follows is no cluster's address
+    if not paths:
+        raise click.UsageError("Missing argument 'PATH...'.")
+    if cluster is not None:
+        if held or output is None or device not in ("auto", "cpu") or len(names) + len(places) > 1 or overwrite:
+            raise click.UsageError(
+                "--ray takes -o FOLDER and one metric; not --device, --overwrite, --sort, --min, ..."
+            )
+        _on_cluster(cluster, paths, names, places, output, format_, resume, column, backend, draft)
+        return
+    if column is not None or format_ == "parquet":
+        raise click.UsageError("--column and --format parquet are for --ray")
+    if output is not None and output.is_dir():
+        raise click.UsageError(f"-o {output} is a folder; name a file in it")
+    format_ = format_of(output, format_)
     if top is not None and bottom is not None:
         raise click.UsageError("--top and --bottom exclude each other")
     if resume and (output is None or format_ not in ("csv", "jsonl")):
@@ -157,6 +187,61 @@ def command(
         note(f"leafiqa: {failed} of {len(files)} images have no score; see their errors")
     if failed or found.unreadable:
         raise click.exceptions.Exit(1)
+
+
+def _on_cluster(
+    cluster: str,
+    paths: tuple[str, ...],
+    names: tuple[str, ...],
+    places: tuple[str, ...],
+    output: Path,
+    format_: str | None,
+    resume: bool,
+    column: str | None,
+    backend: str,
+    draft: bool,
+) -> None:
+    """Score with Ray, and tell what was written."""
+    import logging
+
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if format_ not in (None, "csv", "parquet"):
+        raise click.UsageError(f"--ray writes parquet or csv, not {format_}")
+    import ray  # found: the module above needs it
+
+    from leafiqa.integrations import ray as scoring_on_ray
+
+    for logger in ("ray", "ray.data"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
+    ray.init(address=None if cluster == "local" else cluster, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        found = scoring_on_ray.score(
+            list(paths),
+            names[0] if names else "leaf",
+            weights=places[0] if places else None,
+            column=column,
+            output=_address(output),
+            format=format_ or "parquet",
+            resume=resume,
+            backend=None if backend == "auto" else backend,
+            draft=draft,
+        )
+    finally:
+        ray.shutdown()
+    remarks(f"{part} was cut off while it was written: its images are scored again" for part in found.torn)
+    skipped = f", {found.skipped} scored before" if found.skipped else ""
+    note(f"# {found.rows} rows in {found.folder}{skipped}")
+    if found.failed:
+        note(f"leafiqa: {found.failed} of {found.rows} images have no score; see their errors")
+        raise click.exceptions.Exit(1)
+
+
+def _address(output: Path) -> str:
+    """Return an output as it was given: a path makes one slash of an address's two."""
+    text = os.fspath(output)
+    scheme, mark, rest = text.partition(":/")
+    return f"{scheme}://{rest}" if mark and len(scheme) > 1 and not text.startswith(("/", ".")) else text
 
 
 def _named(row: Row, folder: str | None) -> Row:

@@ -1,4 +1,6 @@
-"""leafiqa inside other programs: training loops, loggers, diffusers, Lightning, reinforcement learning.
+"""leafiqa inside other programs: training loops, loggers, diffusers, reinforcement learning, tables, clusters.
+
+`leafiqa.integrations.torchmetrics`, `.pyiqa` and `.ray` are imported by their own names, as each needs its toolkit.
 
 >>> from leafiqa.integrations import QualityTracker
 """
@@ -9,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from leafiqa.integrations.columns import score_column
     from leafiqa.integrations.diffusers_pipelines import StepQuality, validate_pipeline
     from leafiqa.integrations.guard import RewardGuard
     from leafiqa.integrations.lightning_callback import quality_callback
@@ -25,6 +28,7 @@ _HOME = {
     "flow_grpo_reward": "rewards",
     "grpo_reward": "rewards",
     "quality_callback": "lightning_callback",
+    "score_column": "columns",
     "to_tensorboard": "writers",
     "to_wandb": "writers",
     "validate_pipeline": "diffusers_pipelines",
@@ -38,6 +42,7 @@ __all__ = [
     "flow_grpo_reward",
     "grpo_reward",
     "quality_callback",
+    "score_column",
     "to_tensorboard",
     "to_wandb",
     "validate_pipeline",

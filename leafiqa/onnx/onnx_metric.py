@@ -193,9 +193,19 @@ def _unbatched(images: Any) -> list[NDArray[Any]]:
 
 
 def load_onnx_metric(
-    name: str = "leaf", *, weights: str | os.PathLike[str] | None = None, draft: bool = False
+    name: str = "leaf",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    draft: bool = False,
+    threads: int | None = None,
 ) -> OnnxMetric:
     """Load a metric that runs in ONNX Runtime; `leafiqa.create_metric` is this function's public face.
+
+    Args:
+        name: see `leafiqa.create_metric`.
+        weights: see `leafiqa.create_metric`.
+        draft: see `leafiqa.create_metric`.
+        threads: that the network computes on; None means one a core.
 
     Raises:
         InputError: onnxruntime is not installed.
@@ -204,4 +214,4 @@ def load_onnx_metric(
     need("onnxruntime")
     file, card = resolve(name, weights)
     graph, tensors = network_of(file, card)
-    return OnnxMetric(card, _session(graph, weights=tensors), draft=draft)
+    return OnnxMetric(card, _session(graph, weights=tensors, threads=threads), draft=draft)

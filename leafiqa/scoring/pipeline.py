@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from leafiqa.errors import InputError, LeafiqaError
 from leafiqa.files import sha256_if_readable
 from leafiqa.images.decoding import Decoded
 from leafiqa.images.loading import load_ahead, usual_workers
+from leafiqa.scoring.contents import Content
 from leafiqa.scoring.rows import HASH_DIGITS, Row
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class _Prepared:
 
 def score_files(
     metrics: AnyMetric | Sequence[AnyMetric],
-    paths: Iterable[str | os.PathLike[str]],
+    paths: Iterable[str | os.PathLike[str] | Content],
     batch_size: int = 16,
     workers: int | None = None,
 ) -> Iterator[Row]:
@@ -43,7 +45,7 @@ def score_files(
 
     Args:
         metrics: a metric that is not `as_loss`, or several: an image is decoded once, and has a row for each of them.
-        paths: the files; may be without end.
+        paths: the files, or images that are no files; may be without end.
         batch_size: files scored together; those that differ in resized size are split up further.
         workers: threads that decode and resize; None means one a core, at most four. At most as many images are held
             in full size.
@@ -60,8 +62,8 @@ def score_files(
     whole_number(batch_size, "batch_size", 1)
     workers = usual_workers() if workers is None else whole_number(workers, "workers", 1)
 
-    def look(path: str | os.PathLike[str]) -> _Prepared:
-        return _look(metrics, os.fspath(path))
+    def look(path: str | os.PathLike[str] | Content) -> _Prepared:
+        return _look(metrics, path if isinstance(path, Content) else os.fspath(path))
 
     window: list[_Prepared] = []
     # Resized images are small: a whole batch is made ready while another one is scored.
@@ -73,8 +75,14 @@ def score_files(
     yield from _finish(metrics, window)
 
 
-def _look(metrics: Sequence[AnyMetric], path: str) -> _Prepared:
+def _look(metrics: Sequence[AnyMetric], source: str | Content) -> _Prepared:
+    path = source.name if isinstance(source, Content) else source
+    digest = ""
     try:
+        image: str | bytes = path
+        if isinstance(source, Content):
+            image = source.read()
+            digest = hashlib.sha256(image).hexdigest()
         # Students that look alike share the decoded and the resized image.
         decoded: dict[Any, Decoded] = {}
         seen: dict[Any, Any] = {}
@@ -83,14 +91,15 @@ def _look(metrics: Sequence[AnyMetric], path: str) -> _Prepared:
             rule = metric.preprocess if metric.draft else None
             key = (metric.preprocess, metric.draft, metric.device)
             if rule not in decoded:
-                decoded[rule] = metric.decode(path)
+                decoded[rule] = metric.decode(image)
             if key not in seen:
                 seen[key] = metric.prepare_decoded(decoded[rule])
             images.append(seen[key])
         notes = next(iter(decoded.values())).notes
     except Exception as error:  # one file, whatever it does, must not stop the others
-        return _Prepared(path, error=_why(error))
-    digest = sha256_if_readable(path) or ""
+        return _Prepared(path, error=_why(error), sha256=digest[:HASH_DIGITS])
+    if not isinstance(source, Content):
+        digest = sha256_if_readable(path) or ""
     return _Prepared(path, tuple(images), note="; ".join(notes), sha256=digest[:HASH_DIGITS])
 
 
