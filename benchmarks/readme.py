@@ -1,18 +1,22 @@
-"""Write the README's tables of accuracy and of percentiles out of the cards: `python -m benchmarks.readme [--check]`.
+"""Write the README's tables: `python -m benchmarks.readme [--check]`.
 
-The cards are written by `python -m benchmarks.accuracy --write-card`, so that README, `leafiqa info` and `leafiqa eval`
-give the same figures. `--check` only tells whether the README is up to date.
+Accuracy and percentiles are the cards', speed is that of `python -m benchmarks.peers`. The cards are written by
+`python -m benchmarks.accuracy --write-card`, so that README, `leafiqa info` and `leafiqa eval` give the same figures.
+`--check` only tells whether the README is up to date.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from leafiqa.model.card import Card, read_card
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 # In the README's order: each student and the sets that it is for.
 STUDENTS = {
     "leaf_lite0.general": ("agiqa3k", "biq2021"),
@@ -69,12 +73,39 @@ def percentile_table(card: Card) -> str:
     return "\n".join(lines)
 
 
+def speed_table() -> str:
+    """Return how long others take beside `leaf` in ONNX Runtime, as Markdown; empty cells were not measured."""
+    measured = json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))["metrics"]
+    base = measured["leaf (onnx)"]
+    conditions = [("2 threads", size) for size in ("512x512", "1080p", "12MP")] + [("1 threads", "512x512")]
+    lines = [
+        "| metric | 512x512 | 1920x1080 | 12 megapixels | 512x512, one thread | memory at 512x512 |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+
+    def cell(found: dict[str, Any], beside: dict[str, Any]) -> str:
+        if not found:
+            return ""
+        if "failed" in found:
+            return str(found["failed"])
+        times = found["times_leaf"] / beside["times_leaf"]
+        return f"{times:.1f}" if times < 10 else f"{times:.0f}"
+
+    for name, of in measured.items():
+        cells = [cell(of.get(threads, {}).get(size, {}), base[threads][size]) for threads, size in conditions]
+        memory = of.get("2 threads", {}).get("512x512", {}).get("peak_mib")
+        shown = f"`{name}`" if "(" not in name else f"`{name.split(' ')[0]}`, ONNX Runtime"
+        lines.append(f"| {shown} | {' | '.join(cells)} | {f'{memory} MiB' if memory else ''} |")
+    return "\n".join(lines)
+
+
 def filled(text: str) -> str:
     """Return the README with its tables made anew."""
     known = cards()
     for name, table in (
         ("accuracy", accuracy_table(known)),
         ("percentiles", percentile_table(known["leaf_lite0.general"])),
+        ("speed", speed_table()),
     ):
         pattern = rf"(<!-- {name}: made by python -m benchmarks\.readme -->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)

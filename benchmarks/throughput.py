@@ -1,30 +1,30 @@
-"""Folder throughput against the bare forward pass, and memory against the number of images.
+"""Ways of scoring files beside each other and beside the bare network, and memory against the number of images.
 
-    python -m benchmarks.throughput --json benchmarks/results/throughput.json
+    git worktree add ../before COMMIT
+    python -m benchmarks.throughput --before ../before --json benchmarks/results/throughput.json
 
-Ratios within one run; absolute times say more about the machine. The folder holds 512x512 JPEGs made on the spot.
-Memory is the peak resident size of `leafiqa score` in a process of its own, on as many links to the same pictures.
+Ratios within one run; absolute times say more about the machine. The files are 512x512 JPEGs made on the spot. Each way
+runs in a process of its own, one after the other, in several rounds; the median over rounds of the ratios of one round.
+`--before` names a checkout of an earlier version, whose `metric(paths)` is a way, too. Memory is the peak resident size
+of `leafiqa score` in a process of its own, on as many links to the same pictures.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-import leafiqa
 from leafiqa.cli.demo import PICTURES
-from leafiqa.scoring.pipeline import score_files
 
-BATCH = 16
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def draw(folder: Path, count: int) -> list[str]:
@@ -42,29 +42,63 @@ def draw(folder: Path, count: int) -> list[str]:
     return paths
 
 
-def throughput(paths: list[str], rounds: int) -> dict:
-    """Time the network alone and the whole folder, alternating; report the median of the paired ratios."""
-    metric = leafiqa.create_metric("leaf")
-    with torch.no_grad():
-        ready = [metric.preprocess.resize(torch.zeros(BATCH, 3, 512, 512, dtype=torch.uint8)) for _ in range(2)]
-        metric.student(ready[0])
-        ratios = []
-        for _ in range(rounds):
-            began = time.perf_counter()
-            for start in range(0, len(paths), BATCH):
-                metric.student(ready[0][: len(paths[start : start + BATCH])])
-            bare = time.perf_counter() - began
-            began = time.perf_counter()
-            done = sum(row.score is not None for row in score_files(metric, paths, BATCH, workers=2))
-            folder = time.perf_counter() - began
-            if done != len(paths):
-                raise RuntimeError("some image was not scored")
-            ratios.append(bare / folder)
+# What each way does; `times` collects seconds. Each runs once before it is timed.
+_PRELUDE = """
+import sys, time, glob
+paths = sorted(glob.glob(sys.argv[1] + "/*.jpg"))
+def timed(work, most=3):
+    work()
+    times = []
+    for _ in range(most):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    print(min(times) / len(paths))
+import leafiqa
+"""
+_TORCH = "metric = leafiqa.create_metric('leaf', device='cpu')\n"
+_ONNX = "metric = leafiqa.create_metric('leaf', backend='onnx')\n"
+_READY = "import torch\nready = torch.rand(1, 3, 384, 384)\nvalid = torch.ones(1, dtype=torch.bool)\n"
+_BARE = (
+    _TORCH + _READY + "def bare():\n"
+    "    with torch.no_grad():\n"
+    "        [metric._score_resized(ready, valid) for _ in paths]\ntimed(bare)"
+)
+_BARE_ONNX = _ONNX + "import numpy as np\nready = [(np.random.rand(1, 384, 384, 3).astype('f'), True)] * len(paths)\n"
+WAYS = {
+    "network": _BARE,
+    "metric(paths)": _TORCH + "timed(lambda: metric(paths))",
+    "metric(path), one by one": _TORCH + "timed(lambda: [metric(path) for path in paths])",
+    "leafiqa.score": _TORCH + "timed(lambda: leafiqa.score(paths, metric))",
+    "leafiqa score": (
+        "from leafiqa.cli.main import cli\nimport os\n"
+        "options = ['--backend', 'torch', '--device', 'cpu', '--format', 'csv', '-o', os.devnull]\n"
+        "timed(lambda: cli(['score', sys.argv[1], *options], standalone_mode=False))"
+    ),
+    "onnx network": _BARE_ONNX + "timed(lambda: metric.score_prepared(ready))",
+    "onnx metric(paths)": _ONNX + "timed(lambda: metric(paths))",
+    "onnx leafiqa.score": _ONNX + "timed(lambda: leafiqa.score(paths, metric))",
+}
+
+
+def throughput(folder: Path, images: int, rounds: int, before: Path | None) -> dict:
+    """Time each way in turn; report how long a picture takes, as a multiple of torch's bare network."""
+    ways = {name: (code, None) for name, code in WAYS.items()}
+    if before is not None:
+        ways["metric(paths), before"] = (_TORCH + "timed(lambda: metric(paths), 1)", before)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, (code, place) in ways.items():
+            environment = {**os.environ, "PYTHONPATH": str((place or ROOT).resolve())}
+            command = [sys.executable, "-c", _PRELUDE + code, str(folder)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder, env=environment)
+            times[name].append(float(done.stdout.splitlines()[-1]))
+            print(f"{name}: {1000 * times[name][-1]:.1f} ms a picture", file=sys.stderr, flush=True)
+    ratios = {name: [one / bare for one, bare in zip(found, times["network"])] for name, found in times.items()}
     return {
-        "images": len(paths),
+        "images": images,
         "rounds": rounds,
-        "ratios": [round(r, 3) for r in ratios],
-        "median_ratio": round(float(np.median(ratios)), 3),
+        "times_network": {name: round(float(np.median(found)), 3) for name, found in ratios.items()},
     }
 
 
@@ -88,6 +122,7 @@ def main() -> None:
     """Measure, print, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="where to write the results")
+    parser.add_argument("--before", type=Path, help="a checkout of an earlier version")
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5, help="0 keeps the throughput that the file holds")
     parser.add_argument("--counts", type=int, nargs="*", default=[100, 1000, 10_000], help="for memory; none keeps it")
@@ -96,7 +131,7 @@ def main() -> None:
         paths = draw(Path(name), arguments.images)
         results = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
         if arguments.rounds:
-            results["throughput"] = throughput(paths, arguments.rounds)
+            results["throughput"] = throughput(Path(name), arguments.images, arguments.rounds, arguments.before)
             print(results["throughput"], file=sys.stderr, flush=True)
         if arguments.counts:
             results["peak_memory_mib"] = {

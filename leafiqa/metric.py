@@ -22,14 +22,15 @@ from leafiqa.model.exact import exact_float32
 from leafiqa.model.fused_network import ScoringNetwork
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
+from leafiqa.model.shapes import by_shape
 from leafiqa.model.student import Student
 
 # Resized images in one forward pass on an accelerator, and images held resized while an iterable is walked.
 _BATCH = 16
 _WINDOW = 64
 # On a CPU, pixels in one forward pass: what lies between two layers then stays in the processor's cache, and is small
-# enough (32 MiB a tensor) for the C library to keep, where it would return larger ones and have them zeroed each time.
-_HOST_PIXELS = 2 * 384 * 384
+# enough (14 MiB a tensor) for the C library to keep, where it would return larger ones and have them zeroed each time.
+_HOST_PIXELS = 384 * 384
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,12 @@ class Metric(nn.Module):
     student: Student
 
     def __init__(
-        self, student: Student, card: Card, as_loss: bool = False, inert: bool = True, draft: bool = False
+        self,
+        student: Student,
+        card: Card,
+        as_loss: bool = False,
+        inert: bool = True,
+        draft: bool = False,
     ) -> None:
         super().__init__()
         self.inert = inert
@@ -80,7 +86,8 @@ class Metric(nn.Module):
         self.preprocess = Preprocess.from_dict(card.preprocess)
         self.metric_name = card.name
         self.as_loss = as_loss
-        self._network = ScoringNetwork()
+        # A network that is trained changes with every step: what is made of it would be made anew each time.
+        self._network = ScoringNetwork() if inert else None
         super().train(False)
 
     @property
@@ -221,7 +228,9 @@ class Metric(nn.Module):
     # Threads are no business of a compiler's.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _prepare_each(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Tensor]]:
-        for looked in walk(images, self._look, depth=_WINDOW):
+        # On a host decoding takes cores from the network: it is not to run far ahead while the network computes.
+        depth = None if self.device.type == "cpu" else _WINDOW
+        for looked in walk(images, self._look, depth):
             for remark in looked.remarks:
                 warn_of_image(remark)
             yield looked.prepared
@@ -249,33 +258,40 @@ class Metric(nn.Module):
 
     def _score_window(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Score resized single images, those of one size together, and return them in order."""
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for index, (resized, _) in enumerate(window):
-            groups.setdefault(tuple(resized.shape), []).append(index)
         scores: list[Tensor] = [valid for _, valid in window]
-        for members in groups.values():
-            batch = torch.cat([window[i][0] for i in members])
-            valid = torch.cat([window[i][1] for i in members])
-            for i, score in zip(members, self._score_resized(batch, valid).split(1)):
-                scores[i] = score
+        for alike in by_shape([resized for resized, _ in window]):
+            size = _at_once(window[alike[0]][0])
+            for members in (alike[start : start + size] for start in range(0, len(alike), size)):
+                batch = torch.cat([window[i][0] for i in members])
+                valid = torch.cat([window[i][1] for i in members])
+                for i, score in zip(members, self._score_resized(batch, valid).split(1)):
+                    scores[i] = score
         return torch.cat(scores)
 
     def _score_resized(self, resized: Tensor, valid: Tensor) -> Tensor:
         low, high = self.score_range
-        size = _BATCH
-        if resized.device.type == "cpu":
-            size = max(1, _HOST_PIXELS // (resized.shape[2] * resized.shape[3]))
         with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
-            network = self._network.of(self.student, resized)
-            logits = [network(batch) for batch in resized.split(size)] if resized.shape[0] else []
-        scores = torch.cat(logits).sigmoid() if logits else resized.new_empty(0)
+            network = self._network.of(self.student, resized) if self._network is not None else self._plain
+            parts = [network(batch) for batch in resized.split(_at_once(resized))] if resized.shape[0] else []
+        scores = torch.cat(parts) if parts else resized.new_empty(0)
         return torch.where(valid, low + (high - low) * scores, torch.nan)
+
+    def _plain(self, resized: Tensor) -> Tensor:
+        logits: Tensor = self.student(resized)
+        return logits.sigmoid()
 
     def __repr__(self) -> str:
         return (
             f"Metric({printable(self.metric_name)}, weights {self.card.short_hash}, range {self.score_range}, "
             f"as_loss={self.as_loss}, device={self.device})"
         )
+
+
+def _at_once(resized: Tensor) -> int:
+    """Return how many images of this shape go through the network together."""
+    if resized.device.type != "cpu":
+        return _BATCH
+    return max(1, _HOST_PIXELS // (resized.shape[2] * resized.shape[3]))
 
 
 def load_metric(

@@ -8,7 +8,7 @@ import click
 import pytest
 
 import leafiqa
-from benchmarks import generators_table, rating_table, readme
+from benchmarks import generators_table, rating_table, readme, speed_tables
 from leafiqa.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +22,7 @@ def test_the_readmes_figures_are_the_cards():
     for row in card.accuracy:
         assert readme.figure(row["srcc"], row["srcc_interval"]) in text
         assert readme.figure(row["plcc"], row["plcc_interval"]) in text
-    assert text.count("<!-- /") == 2 and "| `leaf` (`leaf_lite0.general`) | none |" in text
+    assert text.count("<!-- /") == 3 and "| `leaf` (`leaf_lite0.general`) | none |" in text
 
 
 def test_info_prints_the_same_figures():
@@ -45,7 +45,11 @@ def commands():
 
 
 def test_the_tables_of_the_docs_are_those_of_the_benchmarks():
-    for page, text in {**generators_table.pages(), rating_table.PAGE: rating_table.page()}.items():
+    for page, text in {
+        **generators_table.pages(),
+        rating_table.PAGE: rating_table.page(),
+        speed_tables.PAGE: speed_tables.page(),
+    }.items():
         assert page.read_text(encoding="utf-8") == text, f"run python -m benchmarks.{page.stem}'s table"
         for name in re.findall(r"<!-- (\w+): made by", text):
             assert re.search(rf"<!-- {name}: [^>]*-->\s*\S.*?<!-- /{name} -->", text, re.S), (page.name, name)

@@ -77,8 +77,8 @@ def create_metric(
         inert: keep the network out of the modules, parameters and `state_dict` of a module that the metric is put
             into, so that nothing that is done to that module changes scores; it follows to another device. False makes
             it an ordinary child module.
-        backend: "torch", or "onnx" for ONNX Runtime on the CPU, which never imports torch (`pip install
-            'leafiqa[onnx]'`) and returns arrays instead of tensors.
+        backend: "torch"; or "onnx" for ONNX Runtime on the CPU (`pip install 'leafiqa[onnx]'`), which is faster there,
+            never imports torch, and returns arrays instead of tensors.
         draft: decode JPEG files at a half, a quarter or an eighth of their size as long as that is twice what the
             student looks at: several times as fast for camera pictures, and scores move a little (docs/speed.md).
 
@@ -151,7 +151,7 @@ def score(
     from leafiqa.scoring.scores import Scores
 
     found = need_images(images, recursive)
-    metrics = as_metrics(metric, weights, device, backend, draft)
+    metrics = as_metrics(metric, weights, device, backend, draft, without_torch=True)
     rows: list[Row] = []
     for row in score_files(metrics, found, batch_size, workers):
         rows.append(row)
@@ -190,7 +190,9 @@ def iter_scores(
 
     if isinstance(images, (str, os.PathLike)) or not isinstance(images, Iterable):
         raise InputError(f"images must be an iterable of paths of files, got {images!r}; folders are for score()")
-    yield from score_files(as_metrics(metric, weights, device, backend, draft), images, batch_size, workers)
+    yield from score_files(
+        as_metrics(metric, weights, device, backend, draft, without_torch=True), images, batch_size, workers
+    )
 
 
 def export(

@@ -108,11 +108,13 @@ def metrics_of(
     names: tuple[str, ...],
     places: tuple[str, ...],
     device: str,
-    backend: str | None = "torch",
+    backend: str | None = None,
     draft: bool = False,
+    without_torch: bool = False,
 ) -> list[Any]:
     """Return the metrics that `several_metrics_options` name; `leaf` if they name none."""
     from leafiqa.scoring.backends import load
 
-    named = [load(name, None, device, backend, draft) for name in names or (() if places else ("leaf",))]
-    return named + [load("leaf", place, device, backend, draft) for place in places]
+    chosen: list[tuple[str, str | None]] = [(name, None) for name in names or (() if places else ("leaf",))]
+    chosen += [("leaf", place) for place in places]
+    return [load(name, place, device, backend, draft, without_torch=without_torch) for name, place in chosen]

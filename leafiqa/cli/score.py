@@ -139,7 +139,7 @@ def command(
         check_output(output, inputs=files, overwrite=overwrite or there, is_ours=is_scores)
     # Warnings of decoders (odd EXIF) would tear the progress bar; errors are rows.
     warnings.simplefilter("ignore")
-    metrics = metrics_of(names, places, device, None if backend == "auto" else backend, draft)
+    metrics = metrics_of(names, places, device, None if backend == "auto" else backend, draft, without_torch=True)
     for metric in metrics:
         note(f"# {printable(metric.metric_name)}: computed by {metric.engine}")
     known = [(metric.metric_name, metric.card.short_hash) for metric in metrics]
@@ -204,7 +204,6 @@ def _on_cluster(
     """Score with Ray, and tell what was written."""
     import logging
 
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if format_ not in (None, "csv", "parquet"):
         raise click.UsageError(f"--ray writes parquet or csv, not {format_}")
     import ray  # found: the module above needs it

@@ -77,8 +77,8 @@ def _checked_array(array: np.ndarray) -> np.ndarray:
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise InputError(f"image arrays must be uint8 (0..255) or floating point ([0, 1]), {got}")
     if array.dtype == np.float16 or array.dtype.itemsize > 8 or not array.dtype.isnative:
-        array = array.astype(np.float32)
-    return np.array(array)
+        return np.ascontiguousarray(array, dtype=np.float32)
+    return np.array(array, order="C")
 
 
 def each(source: Any) -> Iterator[Any]:
@@ -94,7 +94,7 @@ def each(source: Any) -> Iterator[Any]:
     return iter(source)
 
 
-def walk(images: Any, look: Callable[[int, Any], Looked], depth: int) -> Iterator[Looked]:
+def walk(images: Any, look: Callable[[int, Any], Looked], depth: int | None = None) -> Iterator[Looked]:
     """Yield what `look(index, image)` returns for each image, in order.
 
     Files and bytes, which stay what they are, are looked at ahead in threads. Anything else is looked at when it is
@@ -103,7 +103,7 @@ def walk(images: Any, look: Callable[[int, Any], Looked], depth: int) -> Iterato
     Args:
         images: an iterable of images.
         look: what it raises is raised here.
-        depth: images taken and not yet yielded, at most.
+        depth: images taken and not yet yielded, at most; None means twice the threads.
 
     Raises:
         InputError: `images` is no iterable.

@@ -58,7 +58,7 @@ def score_column(
         raise InputError(f"images must be a column of paths or bytes, got {type(images).__name__}")
     cells = list(images)
     sources = [(place, _source(place, cell, folder)) for place, cell in enumerate(cells) if not _is_missing(cell)]
-    own = as_metric(metric, weights, device, backend, draft)
+    own = as_metric(metric, weights, device, backend, draft, without_torch=True)
     scores: NDArray[np.float32] = np.full(len(cells), np.nan, np.float32)
     reasons = [f"row {place}: no image" for place, cell in enumerate(cells) if _is_missing(cell)]
     for (place, _), row in zip(sources, score_files(own, [source for _, source in sources], workers=workers)):

@@ -203,7 +203,8 @@ class _Student:
                 place = Path(folder) / f"{self.name}.safetensors"
                 place.write_bytes(self.content)
                 place.with_suffix(".json").write_text(self.card, encoding="utf-8")
-            return load("leaf" if place else self.name, place, device, self.backend, self.draft, threads)
+            name = "leaf" if place else self.name
+            return load(name, place, device, self.backend, self.draft, threads, without_torch=not self.on_gpu)
 
 
 class _Worker:

@@ -16,6 +16,7 @@ from leafiqa.model.card import Card
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.onnx.packages import need
+from leafiqa.onnx.sessions import open_session
 from leafiqa.onnx.stored_graphs import network_of, resizing_graph
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class OnnxMetric:
         self.preprocess = Preprocess.from_dict(card.preprocess)
         self.metric_name = card.name
         self._network = network
-        self._resizers = {kind: _session(resizing_graph(kind), threads=1, arena=False) for kind in ("uint8", "float")}
+        kinds = ("uint8", "float")
+        self._resizers = {kind: open_session(resizing_graph(kind), threads=1, arena=False) for kind in kinds}
 
     @property
     def score_range(self) -> tuple[float, float]:
@@ -93,7 +95,7 @@ class OnnxMetric:
             return self.score_prepared([self.prepare_decoded(decoded)])
         found = [np.empty(0, np.float32)]
         window: list[Prepared] = []
-        for prepared, remarks in walk(images, self._look, depth=_WINDOW):
+        for prepared, remarks in walk(images, self._look):
             for remark in remarks:
                 warn_of_image(remark)
             window.append(prepared)
@@ -163,22 +165,6 @@ class OnnxMetric:
         )
 
 
-def _session(
-    graph: bytes, *, threads: int | None = None, arena: bool = True, weights: dict[str, NDArray[Any]] | None = None
-) -> Any:
-    """Return an ONNX Runtime session on the CPU."""
-    runtime = need("onnxruntime")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = arena  # keeps freed memory: for tensors of one size again and again
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    if weights:
-        values = [runtime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
-        options.add_external_initializers(list(weights), values)
-    return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
 def _unbatched(images: Any) -> list[NDArray[Any]]:
     """Return the images of a tensor of torch's, `(B, 3, H, W)` or `(3, H, W)`, as `(H, W, 3)` arrays.
 
@@ -189,7 +175,9 @@ def _unbatched(images: Any) -> list[NDArray[Any]]:
 
     tensor = check_tensor(images).detach().cpu()
     tensor = tensor if str(tensor.dtype) == "torch.uint8" else tensor.float()
-    return list(tensor.permute(0, 2, 3, 1).numpy())
+    # Reordered by numpy: after a parallel operation torch's threads wait for another one, on the cores that ONNX Runtime
+    # needs now.
+    return list(np.ascontiguousarray(tensor.numpy().transpose(0, 2, 3, 1)))
 
 
 def load_onnx_metric(
@@ -214,4 +202,4 @@ def load_onnx_metric(
     need("onnxruntime")
     file, card = resolve(name, weights)
     graph, tensors = network_of(file, card)
-    return OnnxMetric(card, _session(graph, weights=tensors, threads=threads), draft=draft)
+    return OnnxMetric(card, open_session(graph, weights=tensors, threads=threads), draft=draft)

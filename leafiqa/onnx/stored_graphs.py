@@ -34,9 +34,13 @@ def architecture_key(card: Card) -> str:
     return f"{fields['backbone']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def has_stored_graph(card: Card) -> bool:
-    """Tell whether a student's graph comes with leafiqa."""
-    return (FOLDER / f"{architecture_key(card)}.onnx").is_file()
+def stored_graph(card: Card) -> tuple[bytes, dict[str, Any]] | None:
+    """Return the graph of a student's architecture and what it is filled by; None where leafiqa brings none."""
+    place = FOLDER / f"{architecture_key(card)}.onnx"
+    if not place.is_file():
+        return None
+    told: dict[str, Any] = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
+    return place.read_bytes(), told
 
 
 @lru_cache(maxsize=2)
@@ -52,8 +56,8 @@ def network_of(weights: Path, card: Card) -> tuple[bytes, dict[str, NDArray[np.f
         WeightsError: the file is not the one that the card describes, or cannot be exported.
         InputError: the architecture has no stored graph, and the packages to export it are not installed.
     """
-    stored = FOLDER / f"{architecture_key(card)}.onnx"
-    if not stored.is_file():
+    stored = stored_graph(card)
+    if stored is None:
         from leafiqa.model.checkpoint import load_student
         from leafiqa.onnx.exporting import network_model
 
@@ -65,19 +69,21 @@ def network_of(weights: Path, card: Card) -> tuple[bytes, dict[str, NDArray[np.f
 
     try:
         tensors = {name: value.astype(np.float32) for name, value in load(read_weights(weights, card)).items()}
-        pairs = json.loads(stored.with_suffix(".json").read_text(encoding="utf-8"))
-        return stored.read_bytes(), _filled(tensors, pairs)
+        return stored[0], filled(tensors, stored[1])
     except (SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{weights} does not fit the architecture on its card: {error}") from error
 
 
-def _filled(tensors: dict[str, NDArray[np.float32]], told: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
+def filled(tensors: dict[str, NDArray[np.float32]], told: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
     """Return the initializers of a stored graph.
 
     Args:
         tensors: the student's state dict.
         told: `initializers`, their names, and `folded`: for a convolution the batch normalisation after it and its
             epsilon.
+
+    Raises:
+        WeightsError: a weight is not finite.
     """
     found = {}
     for name in told["initializers"]:

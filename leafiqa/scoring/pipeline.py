@@ -66,8 +66,11 @@ def score_files(
         return _look(metrics, path if isinstance(path, Content) else os.fspath(path))
 
     window: list[_Prepared] = []
-    # Resized images are small: a whole batch is made ready while another one is scored.
-    for prepared in load_ahead(look, paths, workers=workers, depth=batch_size + workers):
+    # Resized images are small: a whole batch is made ready while an accelerator scores another one. On a host decoding
+    # takes cores from the network: it is not to run far ahead while the network computes.
+    on_host = all(str(metric.device) == "cpu" for metric in metrics)
+    depth = None if on_host else batch_size + workers
+    for prepared in load_ahead(look, paths, workers=workers, depth=depth):
         window.append(prepared)
         if len(window) == batch_size:
             yield from _finish(metrics, window)

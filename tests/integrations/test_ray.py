@@ -69,6 +69,25 @@ def check(table, expected, bad=True):
         assert rows["bad.png"]["score"] is None and "damaged" in rows["bad.png"]["error"]
 
 
+def test_command_line(pictures, tmp_path):
+    # Before the cluster is there: the command starts one of its own.
+    import subprocess
+    import sys
+
+    folder, expected = pictures
+    command = [sys.executable, "-m", "leafiqa", "score", "--ray", str(folder), "-o", str(tmp_path / "out")]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 1, done.stderr  # one picture is damaged
+    assert "# 25 rows in" in done.stderr and "1 of 25 images have no score" in done.stderr
+    from pyarrow import parquet
+
+    check(parquet.read_table(tmp_path / "out" / "run-0001"), expected)
+    for wrong in (["--ray", "-o", "x", "--top", "3"], ["--ray"], ["--column", "x"], ["--format", "parquet"]):
+        assert invoke("score", folder, *wrong).returncode == 2
+    assert decoding.MAX_PIXELS > 0 and np.isfinite(list(expected.values())).all()
+
+
 def test_a_folder_is_scored_resumed_and_read_back(cluster, pictures, tmp_path, metric):
     from leafiqa.integrations.ray import score, table
 
@@ -254,21 +273,3 @@ def test_known_images_are_found_by_name_and_content():
     assert known.holds("a", digest(b"1")) and known.holds("a", digest(b"3")) and known.holds("b", digest(b"2"))
     assert not known.holds("a", digest(b"2")) and not known.holds("c", digest(b"1"))
     assert not Known.nothing().holds("a", digest(b"1"))
-
-
-def test_command_line(pictures, tmp_path):
-    import subprocess
-    import sys
-
-    folder, expected = pictures
-    command = [sys.executable, "-m", "leafiqa", "score", "--ray", str(folder), "-o", str(tmp_path / "out")]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
-    assert done.returncode == 1, done.stderr  # one picture is damaged
-    assert "# 25 rows in" in done.stderr and "1 of 25 images have no score" in done.stderr
-    from pyarrow import parquet
-
-    check(parquet.read_table(tmp_path / "out" / "run-0001"), expected)
-    for wrong in (["--ray", "-o", "x", "--top", "3"], ["--ray"], ["--column", "x"], ["--format", "parquet"]):
-        assert invoke("score", folder, *wrong).returncode == 2
-    assert decoding.MAX_PIXELS > 0 and np.isfinite(list(expected.values())).all()

@@ -49,23 +49,18 @@ def test_activations_are_computed_in_the_kernel(metric):
     assert ("hardtanh", [0.0, 6.0]) in kernels and ("none", []) in kernels and None not in kernels
 
 
-def test_scoring_uses_the_fused_network_and_losses_do_not(metric, monkeypatch):
-    seen = []
-    monkeypatch.setattr(FusedConvolution, "forward", lambda self, x: seen.append(self) or x)
-    own = leafiqa.create_metric("leaf", device="cpu")
-    own._network._fused = (_key(own), fuse(own.student))
-    with pytest.raises(RuntimeError):  # channels that do not fit: the fused one was asked
-        own(torch.rand(1, 3, 64, 64))
-    assert seen
-    loss = leafiqa.create_metric("leaf", device="cpu", as_loss=True)
+def test_scores_come_from_the_fused_network_and_losses_do_not(picture, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "_fused", lambda student, onednn: asked.append(onednn) or student_twin(student))
+    leafiqa.create_metric("leaf", device="cpu")(picture)
+    assert asked == [True]
     pixels = torch.rand(1, 3, 64, 64, requires_grad=True)
-    loss(pixels).backward()
-    assert pixels.grad.abs().sum() > 0
+    leafiqa.create_metric("leaf", device="cpu", as_loss=True)(pixels).backward()
+    assert pixels.grad.abs().sum() > 0 and asked == [True]
 
 
-def _key(metric):
-    tensors = metric.student.state_dict(keep_vars=True).values()
-    return tuple(number for tensor in tensors for number in (id(tensor), tensor._version))
+def student_twin(student):
+    return lambda images: student(images).sigmoid()
 
 
 def test_changed_weights_change_the_score(picture):
@@ -84,26 +79,37 @@ def test_changed_weights_change_the_score(picture):
 def test_copies_and_pickles_start_without_one(picture):
     own = leafiqa.create_metric("leaf", device="cpu")
     expected = own(picture)
-    assert own._network._fused is not None
+    assert own._network._made is not None
     for twin in (copy.deepcopy(own), pickle.loads(pickle.dumps(own))):
-        assert twin._network._fused is None
+        assert twin._network._made is None
         assert torch.equal(twin(picture), expected)
 
 
 def test_what_cannot_be_fused_is_scored_by_the_student_itself(metric, monkeypatch):
-    network = ScoringNetwork()
     with torch.no_grad():
-        assert network.of(metric.student, images()) is not metric.student
+        expected = metric.student(images()).sigmoid()
+        fused = ScoringNetwork().of(metric.student, images())
+        assert "plain" not in fused.__qualname__ and not torch.equal(fused(images()), expected)
         half = copy.deepcopy(metric.student).to(torch.bfloat16)
-        assert ScoringNetwork().of(half, images()) is half
+        assert "plain" in ScoringNetwork().of(half, images()).__qualname__
         monkeypatch.setattr(module, "_TOLERANCE", -1.0)  # no copy agrees well enough
-        assert ScoringNetwork().of(metric.student, images()) is metric.student
-    assert network.of(metric.student, images()) is metric.student  # gradients are wanted
+        plain = ScoringNetwork().of(metric.student, images())
+        assert "plain" in plain.__qualname__ and torch.equal(plain(images()), expected)
+    assert "plain" in ScoringNetwork().of(metric.student, images()).__qualname__  # gradients are wanted
 
 
 def test_without_onednns_operator_the_plain_one_is_taken(metric, monkeypatch):
     monkeypatch.setattr(module, "_ACTIVATIONS", {nn.ReLU6: ("no such activation", []), nn.Identity: ("none", [])})
+    made = []
+    original = module._fused
+    monkeypatch.setattr(module, "_fused", lambda student, onednn: made.append(onednn) or original(student, onednn))
     with torch.no_grad():
-        found = ScoringNetwork().of(metric.student, images())
-    assert found is not metric.student
-    assert all(one.kernel is None for one in found.modules() if isinstance(one, FusedConvolution))
+        found = ScoringNetwork().of(metric.student, images())(images())
+        torch.testing.assert_close(found, metric.student(images()).sigmoid(), atol=1e-5, rtol=0)
+    assert made == [True, False]
+
+
+def test_a_network_that_is_trained_is_not_fused(picture):
+    own = leafiqa.create_metric("leaf", device="cpu", inert=False)
+    own(picture)
+    assert own._network is None and own.engine.startswith("torch")
