@@ -74,6 +74,44 @@ def test_mixed_sizes_and_forms_keep_their_order(metric, tmp_path):
     torch.testing.assert_close(metric(iter(mixed)), expected, atol=TOLERANCE, rtol=0)
 
 
+def test_files_are_decoded_ahead_and_arrays_when_they_come(metric, tmp_path):
+    """A caller may fill one array again and again, and hand out files between."""
+    pictures = [make_picture(40, 50, seed) for seed in range(12)]
+    for number, pixels in enumerate(pictures):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    expected = torch.cat([metric(pixels) for pixels in pictures])
+    buffer = np.empty_like(pictures[0])
+
+    def images():
+        for number, pixels in enumerate(pictures):
+            if number % 3 == 0:
+                yield tmp_path / f"{number}.png"
+            else:
+                buffer[:] = pixels
+                yield buffer
+
+    torch.testing.assert_close(metric(images()), expected, atol=TOLERANCE, rtol=0)
+    tensor = torch.empty(3, 40, 50, dtype=torch.uint8)
+
+    def tensors():
+        for pixels in pictures:
+            tensor.copy_(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+            yield tensor
+
+    torch.testing.assert_close(metric(tensors()), expected, atol=TOLERANCE, rtol=0)
+
+
+def test_warnings_of_files_decoded_ahead_come_in_order_at_the_callers_line(metric, tmp_path):
+    for name in ("b.png", "a.png"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(leafiqa.ImageWarning) as told:
+        scores = metric([tmp_path / "b.png", make_picture(8, 8), tmp_path / "a.png"])
+    assert [str(one.message).split(" ")[1] for one in told] == ["0", "2"] and {one.filename for one in told} == {
+        __file__
+    }
+    assert scores.isnan().tolist() == [True, False, True]
+
+
 def test_more_images_than_one_window(metric):
     small = make_picture(8, 8)
     scores = metric(small if i % 2 else 255 - small for i in range(_WINDOW + 3))

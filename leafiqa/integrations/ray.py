@@ -96,7 +96,7 @@ def score(
         workers: processes, a number or the fewest and the most; None lets Ray use all that the cluster has CPUs for.
         cpus: of each worker. With 1, as many workers as cores are the fastest.
         gpus: of each worker; with any, torch computes on them.
-        backend: see `leafiqa.score`; None is the faster one that is installed on the driver's machine.
+        backend: see `leafiqa.score`; None is the faster one that is installed where the worker runs.
         draft: decode JPEG files at reduced scale; see `leafiqa.create_metric`.
 
     Returns:

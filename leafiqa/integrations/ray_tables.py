@@ -52,7 +52,9 @@ class Known:
 
 
 def _hash(name: str) -> np.uint64:
-    return np.uint64(int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()))
+    return np.uint64(
+        int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
+    )
 
 
 def _runs(output: str, filesystem: Any) -> tuple[Any, str, list[str]]:

@@ -175,8 +175,8 @@ def _unbatched(images: Any) -> list[NDArray[Any]]:
 
     tensor = check_tensor(images).detach().cpu()
     tensor = tensor if str(tensor.dtype) == "torch.uint8" else tensor.float()
-    # Reordered by numpy: after a parallel operation torch's threads wait for another one, on the cores that ONNX Runtime
-    # needs now.
+    # Reordered by numpy: after a parallel operation of torch's its threads wait for another one, on the cores that ONNX
+    # Runtime needs now.
     return list(np.ascontiguousarray(tensor.numpy().transpose(0, 2, 3, 1)))
 
 
