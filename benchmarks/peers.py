@@ -3,10 +3,11 @@
     python -m pip install pyiqa==0.1.16 torchmetrics 'leafiqa[onnx]'
     python -m benchmarks.peers --json benchmarks/results/peers.json
 
-Networks of others have random weights, on which speed does not depend, as no weights are downloaded; their
-preprocessing is their own. Each metric runs in a process of its own, one after the other, in several rounds over all
-of them, and takes the median over the rounds of its time over `leaf`'s in the same round. What takes longer than the
-limit, or more memory, is said. brisque and niqe have no network; their parameters are random, too.
+Each begins at a decoded picture, uint8 in memory. Networks of others have random weights, on which speed does not
+depend, as no weights are downloaded; their preprocessing is their own. Each metric runs in a process of its own, one
+after the other, in several rounds over all of them, and takes the median over the rounds of its time over `leaf`'s in
+the same round. What takes longer than the limit, or more memory, is said. brisque and niqe have no network; their
+parameters are random, too.
 """
 
 from __future__ import annotations
@@ -24,21 +25,23 @@ SIZES = {"512x512": (512, 512), "1080p": (1080, 1920), "12MP": (3000, 4000)}
 OURS = ("leaf", "leaf_lite2.general", "leaf (onnx)", "leaf_lite2.general (onnx)")
 PYIQA = ("nima", "musiq", "topiq_nr", "arniqa", "dbcnn", "clipiqa+", "hyperiqa", "maniqa", "brisque", "niqe")
 TORCHMETRICS = ("clip_iqa",)
-_LIMIT_S = 60.0
+_LIMIT_S = 40.0
 _MEMORY = 16 << 30
 _LEAST_S = 1.0
 
 
 def build(name: str) -> Any:
-    """Return a function from a `(1, 3, H, W)` float tensor in [0, 1] to a score."""
+    """Return a function from a decoded picture, `(H, W, 3)` uint8, to a score."""
+    import torch
+
     if name in OURS:
         import leafiqa
 
         metric = leafiqa.create_metric(name.split(" ")[0], backend="onnx" if "onnx" in name else "torch")
         return metric
-    if name in TORCHMETRICS:
-        return _clip_iqa()
-    return _of_pyiqa(name)
+    metric = _clip_iqa() if name in TORCHMETRICS else _of_pyiqa(name)
+    # Others take floats in [0, 1].
+    return lambda pixels: metric(torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255))
 
 
 def _without_downloads() -> None:
@@ -141,16 +144,18 @@ def work(name: str, size: str, threads: int, quick: bool) -> dict[str, float]:
     height, width = SIZES[size]
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, height // 16, width // 16, generator=generator)
-    tensor = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
+    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
+    pixels = (255 * smooth[0]).byte().permute(1, 2, 0).contiguous().numpy()
+    del smooth
     with torch.no_grad():
         began = time.perf_counter()
-        metric(tensor)
+        metric(pixels)
         times = [time.perf_counter() - began]
         if not (quick and times[0] > 5):
             times = []
             while len(times) < 2 or (sum(times) < _LEAST_S and len(times) < 30):
                 began = time.perf_counter()
-                metric(tensor)
+                metric(pixels)
                 times.append(time.perf_counter() - began)
     with open("/proc/self/status") as file:
         peak = next(line for line in file if line.startswith("VmHWM:")).split()[1]
