@@ -14,7 +14,7 @@ from leafiqa.errors import ImageError, InputError, warn_of_image
 from leafiqa.files import printable
 from leafiqa.images.decoding import Decoded
 from leafiqa.images.inputs import LOSS_TOLERANCE, TOLERANCE, check_tensor, from_decoded, raise_on_values, values_valid
-from leafiqa.images.pixels import ImageLike, is_single, short_name, to_pixels, walk
+from leafiqa.images.pixels import FILES, ImageLike, is_single, short_name, to_pixels, walk
 from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.device import pick_device
@@ -35,9 +35,9 @@ _HOST_PIXELS = 384 * 384
 
 @dataclass(frozen=True)
 class _Looked:
-    """One image of several: resized and whether it is valid, and what to tell the caller of it."""
+    """One image of several: decoded, or resized and whether it is valid; and what to tell the caller of it."""
 
-    prepared: tuple[Tensor, Tensor]
+    opened: Decoded | tuple[Tensor, Tensor]
     remarks: list[str]
 
 
@@ -225,6 +225,15 @@ class Metric(nn.Module):
         with torch.autocast(self.device.type, enabled=False), exact_float32(self.device):
             return self.preprocess.resize(tensor.to(self.device), size), valid.to(self.device)
 
+    @property
+    def prepares_in_threads(self) -> bool:
+        """Whether images are resized where they are decoded, in threads that run ahead.
+
+        On a host they are not: after a parallel operation of torch's each thread's helpers wait for another one, on the
+        cores that the network needs.
+        """
+        return self.device.type != "cpu"
+
     # Threads are no business of a compiler's.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _prepare_each(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -233,11 +242,15 @@ class Metric(nn.Module):
         for looked in walk(images, self._look, depth):
             for remark in looked.remarks:
                 warn_of_image(remark)
-            yield looked.prepared
+            opened = looked.opened
+            yield self.prepare_decoded(opened) if isinstance(opened, Decoded) else opened
 
     def _look(self, index: int, image: ImageLike) -> _Looked:
-        """Return one image of several, prepared; NaN will be the score of a file that cannot be decoded."""
+        """Return one image of several, decoded or prepared; NaN will be the score of one that cannot be decoded."""
         try:
+            if isinstance(image, FILES) and not self.prepares_in_threads:
+                decoded = self.decode(image)
+                return _Looked(decoded, [f"image {index}: {short_name(image)}: {note}" for note in decoded.notes])
             prepared, notes = self._prepare_single(image)
             if prepared[0].shape[0] != 1:
                 got = tuple(image.shape) if isinstance(image, Tensor) else ""

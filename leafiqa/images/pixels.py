@@ -26,6 +26,8 @@ _FORMS = (
     "iterable of these"
 )
 _LONGEST_NAME = 120
+# Forms that stay what they are while others are looked at.
+FILES = (str, os.PathLike, bytes)
 
 
 def is_tensor(source: Any) -> bool:
@@ -111,7 +113,7 @@ def walk(images: Any, look: Callable[[int, Any], Looked], depth: int | None = No
 
     def begun() -> Iterator[tuple[int, Any, list[Looked]]]:
         for index, image in enumerate(each(images)):
-            ahead = isinstance(image, (str, os.PathLike, bytes))
+            ahead = isinstance(image, FILES)
             yield index, image, [] if ahead else [look(index, image)]
 
     def finish(item: tuple[int, Any, list[Looked]]) -> Looked:

@@ -45,12 +45,14 @@ class OnnxMetric:
         card: the model card.
         draft: whether JPEG files are decoded at reduced scale.
         device: "cpu".
+        prepares_in_threads: True: images are resized where they are decoded, on one thread each.
     """
 
     metric_mode = "NR"
     lower_better = False
     as_loss = False
     device = "cpu"
+    prepares_in_threads = True
 
     def __init__(self, card: Card, network: Any, draft: bool = False) -> None:
         self.card, self.draft = card, draft

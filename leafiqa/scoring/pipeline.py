@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from leafiqa.arguments import whole_number
@@ -26,9 +26,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A file after decoding: what each student will look at, or why there is nothing to look at."""
+    """A file after decoding: what each student will look at, or why there is nothing to look at.
+
+    Attributes:
+        path: the file.
+        decoded: its pixels, by the size rule that they were decoded by; dropped once `images` are made of them.
+        images: what each student looks at.
+        error: why there is nothing.
+        note: remarks from decoding.
+        sha256: of the file.
+    """
 
     path: str
+    decoded: dict[Any, Decoded] = field(default_factory=dict)
     images: tuple[Any, ...] = ()
     error: str = ""
     note: str = ""
@@ -62,23 +72,26 @@ def score_files(
     whole_number(batch_size, "batch_size", 1)
     workers = usual_workers() if workers is None else whole_number(workers, "workers", 1)
 
+    in_threads = all(metric.prepares_in_threads for metric in metrics)
+
     def look(path: str | os.PathLike[str] | Content) -> _Prepared:
-        return _look(metrics, path if isinstance(path, Content) else os.fspath(path))
+        opened = _open(metrics, path if isinstance(path, Content) else os.fspath(path))
+        return _prepare(metrics, opened) if in_threads else opened
 
     window: list[_Prepared] = []
     # Resized images are small: a whole batch is made ready while an accelerator scores another one. On a host decoding
     # takes cores from the network: it is not to run far ahead while the network computes.
     on_host = all(str(metric.device) == "cpu" for metric in metrics)
     depth = None if on_host else batch_size + workers
-    for prepared in load_ahead(look, paths, workers=workers, depth=depth):
-        window.append(prepared)
+    for opened in load_ahead(look, paths, workers=workers, depth=depth):
+        window.append(opened if in_threads else _prepare(metrics, opened))
         if len(window) == batch_size:
             yield from _finish(metrics, window)
             window = []
     yield from _finish(metrics, window)
 
 
-def _look(metrics: Sequence[AnyMetric], source: str | Content) -> _Prepared:
+def _open(metrics: Sequence[AnyMetric], source: str | Content) -> _Prepared:
     path = source.name if isinstance(source, Content) else source
     digest = ""
     try:
@@ -86,24 +99,37 @@ def _look(metrics: Sequence[AnyMetric], source: str | Content) -> _Prepared:
         if isinstance(source, Content):
             image = source.read()
             digest = hashlib.sha256(image).hexdigest()
-        # Students that look alike share the decoded and the resized image.
         decoded: dict[Any, Decoded] = {}
-        seen: dict[Any, Any] = {}
-        images = []
-        for metric in metrics:
-            rule = metric.preprocess if metric.draft else None
-            key = (metric.preprocess, metric.draft, metric.device)
-            if rule not in decoded:
-                decoded[rule] = metric.decode(image)
-            if key not in seen:
-                seen[key] = metric.prepare_decoded(decoded[rule])
-            images.append(seen[key])
+        for metric in metrics:  # decoded once for all that look at whole images
+            if _rule(metric) not in decoded:
+                decoded[_rule(metric)] = metric.decode(image)
         notes = next(iter(decoded.values())).notes
     except Exception as error:  # one file, whatever it does, must not stop the others
         return _Prepared(path, error=_why(error), sha256=digest[:HASH_DIGITS])
     if not isinstance(source, Content):
         digest = sha256_if_readable(path) or ""
-    return _Prepared(path, tuple(images), note="; ".join(notes), sha256=digest[:HASH_DIGITS])
+    return _Prepared(path, decoded, note="; ".join(notes), sha256=digest[:HASH_DIGITS])
+
+
+def _rule(metric: AnyMetric) -> Any:
+    return metric.preprocess if metric.draft else None
+
+
+def _prepare(metrics: Sequence[AnyMetric], opened: _Prepared) -> _Prepared:
+    """Resize an image for each student; those that look alike share what they look at."""
+    if opened.error:
+        return opened
+    try:
+        seen: dict[Any, Any] = {}
+        images = []
+        for metric in metrics:
+            key = (metric.preprocess, metric.draft, metric.device)
+            if key not in seen:
+                seen[key] = metric.prepare_decoded(opened.decoded[_rule(metric)])
+            images.append(seen[key])
+    except Exception as error:  # not enough memory, perhaps
+        return replace(opened, decoded={}, error=_why(error), note="")
+    return replace(opened, decoded={}, images=tuple(images))
 
 
 def _why(error: Exception) -> str:
