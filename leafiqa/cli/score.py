@@ -52,7 +52,7 @@ _ADDRESS = re.compile(r"(auto|ray://.+|[\w.-]+:\d+)$")
     help="Output format.  [default: table, or from the ending of -o]",
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help=f"File to write instead of stdout: {', '.join(FORMATS)}."
+    "-o", "--output", "output_", metavar="FILE", help=f"File to write instead of stdout: {', '.join(FORMATS)}."
 )
 @overwrite_option
 @click.option("--resume", is_flag=True, help="Go on with an interrupted -o file: score what it lacks, or what changed.")
@@ -82,7 +82,7 @@ def command(
     backend: str,
     draft: bool,
     format_: str | None,
-    output: Path | None,
+    output_: str | None,
     overwrite: bool,
     resume: bool,
     cluster: str | None,
@@ -106,14 +106,19 @@ def command(
     if not paths:
         raise click.UsageError("Missing argument 'PATH...'.")
     if cluster is not None:
-        if held or output is None or device not in ("auto", "cpu") or len(names) + len(places) > 1 or overwrite:
+        if held or output_ is None or device not in ("auto", "cpu") or len(names) + len(places) > 1 or overwrite:
             raise click.UsageError(
                 "--ray takes -o FOLDER and one metric; not --device, --overwrite, --sort, --min, ..."
             )
-        _on_cluster(cluster, paths, names, places, output, format_, resume, column, backend, draft)
+        if "-" in paths:
+            raise click.UsageError("--ray reads no list from stdin: name folders, addresses or Parquet files")
+        _on_cluster(
+            cluster, paths, names, places, output_, format_, resume, column, backend, draft, batch_size, workers
+        )
         return
     if column is not None or format_ == "parquet":
         raise click.UsageError("--column and --format parquet are for --ray")
+    output = None if output_ is None else Path(output_)
     if output is not None and output.is_dir():
         raise click.UsageError(f"-o {output} is a folder; name a file in it")
     format_ = format_of(output, format_)
@@ -194,22 +199,23 @@ def _on_cluster(
     paths: tuple[str, ...],
     names: tuple[str, ...],
     places: tuple[str, ...],
-    output: Path,
+    output: str,
     format_: str | None,
     resume: bool,
     column: str | None,
     backend: str,
     draft: bool,
+    batch_size: int,
+    workers: int | None,
 ) -> None:
     """Score with Ray, and tell what was written."""
     import logging
 
     if format_ not in (None, "csv", "parquet"):
         raise click.UsageError(f"--ray writes parquet or csv, not {format_}")
-    import ray  # found: the module above needs it
-
     from leafiqa.integrations import ray as scoring_on_ray
 
+    ray = scoring_on_ray.ray
     for logger in ("ray", "ray.data"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
@@ -220,11 +226,13 @@ def _on_cluster(
             names[0] if names else "leaf",
             weights=places[0] if places else None,
             column=column,
-            output=_address(output),
+            output=output,
             format=format_ or "parquet",
             resume=resume,
             backend=None if backend == "auto" else backend,
             draft=draft,
+            batch_size=batch_size,
+            workers=workers,
         )
     finally:
         ray.shutdown()
@@ -234,13 +242,6 @@ def _on_cluster(
     if found.failed:
         note(f"leafiqa: {found.failed} of {found.rows} images have no score; see their errors")
         raise click.exceptions.Exit(1)
-
-
-def _address(output: Path) -> str:
-    """Return an output as it was given: a path makes one slash of an address's two."""
-    text = os.fspath(output)
-    scheme, mark, rest = text.partition(":/")
-    return f"{scheme}://{rest}" if mark and len(scheme) > 1 and not text.startswith(("/", ".")) else text
 
 
 def _named(row: Row, folder: str | None) -> Row:

@@ -33,7 +33,8 @@ def key_of(metric: Metric) -> str:
     """Return what a metric's scores depend on beside the picture: its weights, its precision, leafiqa's version."""
     precision = str(next(metric.student.backbone.parameters()).dtype).removeprefix("torch.")
     kind = "cpu" if metric.device.type == "cpu" else "accelerator"
-    return f"{metric.card.sha256}:{precision}:{kind}:{leafiqa.__version__}"
+    reduced = ":draft" if metric.draft else ""
+    return f"{metric.card.sha256}:{precision}:{kind}:{leafiqa.__version__}{reduced}"
 
 
 class ScoreCache:

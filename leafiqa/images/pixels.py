@@ -76,6 +76,8 @@ def _checked_array(array: np.ndarray) -> np.ndarray:
         elif array.ndim == 2:
             hint = "; make grey images RGB with np.stack([array] * 3, axis=-1)"
         raise InputError(f"image arrays must have shape (H, W, 3), {got}{hint}")
+    if not array.size:
+        raise InputError(f"image arrays must have at least one pixel, {got}")
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise InputError(f"image arrays must be uint8 (0..255) or floating point ([0, 1]), {got}")
     if array.dtype == np.float16 or array.dtype.itemsize > 8 or not array.dtype.isnative:

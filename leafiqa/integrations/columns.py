@@ -37,7 +37,8 @@ def score_column(
 
     Args:
         images: a pandas or Polars series, or any iterable, of paths, of the bytes of image files, or of dicts with
-            `bytes` and `path` as the `datasets` library stores images. A missing value has no score.
+            `bytes` and `path` as the `datasets` library stores images (a column cast with `decode=False`). A missing
+            value has no score.
         metric: a name, a metric or a calibration.
         weights: a student in some place, instead of a name; see `leafiqa.create_metric`.
         device: where a metric given by name computes.
@@ -56,6 +57,8 @@ def score_column(
     """
     if isinstance(images, (str, bytes, os.PathLike, dict)) or not isinstance(images, Iterable):
         raise InputError(f"images must be a column of paths or bytes, got {type(images).__name__}")
+    if hasattr(images, "columns"):
+        raise InputError(f"images must be one column, got a table with columns {list(images.columns)}")
     cells = list(images)
     sources = [(place, _source(place, cell, folder)) for place, cell in enumerate(cells) if not _is_missing(cell)]
     own = as_metric(metric, weights, device, backend, draft, without_torch=True)
@@ -85,14 +88,17 @@ def _source(place: int, cell: Any, folder: str | os.PathLike[str]) -> str | Cont
         return Content(f"row {place}", lambda: bytes(cell))
     if isinstance(cell, (str, os.PathLike)) and os.fspath(cell):
         return os.path.join(folder, os.fspath(cell))
-    raise InputError(f"row {place} must be a path or the bytes of a file, got {type(cell).__name__}")
+    raise InputError(
+        f"row {place} must be a path or the bytes of a file, got {type(cell).__name__}; a decoded column of the "
+        "datasets library gives its bytes after cast_column(name, datasets.Image(decode=False))"
+    )
 
 
 def _like(images: Any, scores: NDArray[np.float32]) -> Any:
     """Return scores in the form of the column that they are of."""
     library = type(images).__module__.split(".")[0]
-    if library == "pandas":
-        return type(images)(scores, index=getattr(images, "index", None), name="score")
-    if library == "polars":
+    if library == "pandas" and type(images).__name__ == "Series":
+        return type(images)(scores, index=images.index, name="score")
+    if library == "polars" and type(images).__name__ == "Series":
         return type(images)("score", scores).fill_nan(None)
     return scores

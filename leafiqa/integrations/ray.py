@@ -15,13 +15,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError, OutputError
-from leafiqa.integrations.ray_images import Images, digest, find_images_for_ray
-from leafiqa.integrations.ray_tables import Known, count_rows, finished_rows, new_run, table_of
+from leafiqa.integrations.ray_images import Images, digest, find_images_for_ray, shown
+from leafiqa.integrations.ray_tables import Known, count_rows, finished_rows, hash_of, new_run, table_of
 from leafiqa.model.places import resolve
 from leafiqa.scoring.backends import load
 from leafiqa.scoring.contents import Content
@@ -87,7 +88,8 @@ def score(
             means the first of image, bytes, content, path, file and url that there is.
         name_column: the column that rows of bytes are named by; None means path, name, key or id, else the sha256.
         filesystem: of pyarrow or fsspec, where addresses alone do not tell how to read.
-        output: a folder, or an address, for the scores: each run writes its parts into a folder `run-NNNN` in it.
+        output: a folder that all nodes share, or an address, for the scores: each run writes its parts into a folder
+            `run-NNNN` in it.
             None returns a Ray dataset of rows instead, which is computed when it is consumed.
         format: of the parts, "parquet" or "csv".
         resume: skip images that an earlier run in `output` scored with the same weights, if their content is the
@@ -121,7 +123,8 @@ def score(
         known, torn = finished_rows(output, filesystem, student.short_hash)
         if known.runs and not resume:
             raise OutputError(
-                f"output {output} holds {known.runs} earlier runs; go on with resume=True (--resume), or name another"
+                f"output {shown(output)} holds {known.runs} earlier runs; go on with resume=True (--resume), or name "
+                "another"
             )
     fewest, most = _pool(workers, cpus)
     # Held until the end: a worker that is started again fetches it again.
@@ -138,11 +141,13 @@ def score(
     if output is None:
         return dataset
     folder, place, system = new_run(output, filesystem)
-    rows = dataset.map_batches(_kept, batch_format="pyarrow", batch_size=None, num_cpus=0.01)
+    skipped = _Skipped.remote()  # type: ignore[attr-defined]
+    keep = partial(_kept, skipped)
+    rows = dataset.map_batches(keep, batch_format="pyarrow", batch_size=None, num_cpus=0.01)
     write = rows.write_parquet if format == "parquet" else rows.write_csv
     write(place, filesystem=system)
     written, failed = count_rows(system, place)
-    return Written(written, failed, found.dataset.count() - written, folder, torn)
+    return Written(written, failed, ray.get(skipped.names.remote()), folder, torn)
 
 
 def table(output: str | os.PathLike[str], filesystem: Any = None) -> Any:
@@ -169,11 +174,28 @@ def _pool(workers: int | tuple[int, int] | None, cpus: float) -> tuple[int, int]
     return whole_number(fewest, "workers", 1), whole_number(most, "workers", fewest)
 
 
-def _kept(batch: Any) -> Any:
-    """Return the rows of images that were not scored before."""
+@ray.remote(num_cpus=0)
+class _Skipped:
+    """Counts skipped images by what they are, so that a task that is run again counts none twice."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def add(self, images: list[int]) -> None:
+        self.seen.update(images)
+
+    def names(self) -> int:
+        return len(self.seen)
+
+
+def _kept(skipped: Any, batch: Any) -> Any:
+    """Return the rows of images that were not scored before, and tell of the others."""
     import pyarrow.compute as compute
 
-    return batch.filter(compute.not_equal(batch["error"], _SKIPPED))
+    before = compute.equal(batch["error"], _SKIPPED)
+    if images := batch.filter(before)["image"].to_pylist():
+        ray.get(skipped.add.remote([hash_of(image) for image in images]))
+    return batch.filter(compute.invert(before))
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Images:
             content = bytes(cell)
             return Content(str(name) if name is not None else f"sha256:{digest(content)}", lambda: content)
         if isinstance(cell, str) and cell:
-            return Content(cell, self._reader(cell))
+            return Content(shown(cell), self._reader(cell))
         return Content(str(name) if name is not None else "", _no_image(cell))
 
     def _reader(self, path: str) -> Callable[[], bytes]:
@@ -82,6 +82,15 @@ def _no_image(cell: Any) -> Callable[[], bytes]:
         raise InputError(f"no path and no bytes, but {'nothing' if cell is None else type(cell).__name__}")
 
     return read
+
+
+def shown(place: str) -> str:
+    """Return a place as it is told: an address without the keys and options that open it."""
+    scheme, mark, rest = place.partition("://")
+    if not mark:
+        return place
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def open_place(place: str, filesystem: Any = None) -> tuple[Any, str]:
@@ -117,7 +126,7 @@ def _system(address: str) -> tuple[Any, str]:
     try:
         system, path = fs.FileSystem.from_uri(address)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot open {address.partition('?')[0]}: {error}; give filesystem") from error
+        raise InputError(f"cannot open {shown(address)}: {type(error).__name__}; give filesystem") from error
     return system, path
 
 
@@ -145,7 +154,7 @@ def find_images_for_ray(images: Any, column: str | None, name_column: str | None
         raise InputError("images must all be on this machine, or all on one kind of server")
     found = list(dict.fromkeys(name for place in places for name in _files(place, filesystem)))
     if not found:
-        raise InputError(f"no image in {', '.join(map(repr, places)) or 'an empty list'}")
+        raise InputError(f"no image in {', '.join(map(shown, places)) or 'an empty list'}")
     # Rows name addresses without what opens them (a region, an endpoint, a key), so the filesystem travels along.
     system = open_place(places[0], filesystem)[0] if "://" in places[0] or filesystem is not None else None
     return Images(ray.data.from_items([{"image": name} for name in found]), "image", "", system)
@@ -194,5 +203,5 @@ def _listed(place: str, filesystem: Any, recursive: bool) -> list[str]:
             return [path]
         chosen = system.get_file_info(fs.FileSelector(path, recursive=recursive, allow_not_found=True))
     except OSError as error:
-        raise InputError(f"cannot list {place.partition('?')[0]}: {error}") from error
+        raise InputError(f"cannot list {shown(place)}: {error}") from error
     return sorted(one.path for one in chosen if one.type == fs.FileType.File)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from leafiqa.errors import InputError, OutputError
-from leafiqa.integrations.ray_images import open_place
+from leafiqa.integrations.ray_images import open_place, shown
 
 _RUN = re.compile(r"run-(\d{4,})$")
 _NEEDED = ("image", "score", "weights", "sha256")
@@ -38,7 +39,7 @@ class Known:
     @classmethod
     def of(cls, images: list[str], digests: list[str], runs: int) -> Known:
         """Return what is known of images, given with their contents' digests."""
-        names = np.array([_hash(image) for image in images], np.uint64)
+        names = np.array([hash_of(image) for image in images], np.uint64)
         order = names.argsort()
         return cls(names[order], np.array([int(digest, 16) for digest in digests], np.uint64)[order], runs)
 
@@ -46,15 +47,14 @@ class Known:
         """Tell whether an image of this name and content was scored."""
         if not len(self.names):
             return False
-        name = _hash(image)
+        name = np.uint64(hash_of(image))
         first, last = np.searchsorted(self.names, name, "left"), np.searchsorted(self.names, name, "right")
         return bool((self.digests[first:last] == np.uint64(int(digest, 16))).any())
 
 
-def _hash(name: str) -> np.uint64:
-    return np.uint64(
-        int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
-    )
+def hash_of(name: str) -> int:
+    """Return 64 bits that stand for a name."""
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
 
 
 def _runs(output: str, filesystem: Any) -> tuple[Any, str, list[str]]:
@@ -64,7 +64,7 @@ def _runs(output: str, filesystem: Any) -> tuple[Any, str, list[str]]:
     try:
         listed = system.get_file_info(fs.FileSelector(place, allow_not_found=True))
     except OSError as error:
-        raise OutputError(f"cannot list output {output.partition('?')[0]}: {error}") from error
+        raise OutputError(f"cannot list output {shown(output)}: {error}") from error
     found = [one.path for one in listed if one.type == fs.FileType.Directory and _RUN.search(one.path)]
     return system, place, sorted(found, key=lambda path: int(_RUN.search(path)[1]))  # type: ignore[index]
 
@@ -81,8 +81,8 @@ def new_run(output: str, filesystem: Any) -> tuple[str, str, Any]:
     try:
         system.create_dir(f"{place}/{name}", recursive=True)
     except OSError as error:
-        raise OutputError(f"cannot write to output {output.partition('?')[0]}: {error}") from error
-    return f"{output.partition('?')[0].rstrip('/')}/{name}", f"{place}/{name}", system
+        raise OutputError(f"cannot write to output {shown(output)}: {error}") from error
+    return f"{shown(output).rstrip('/')}/{name}", f"{place}/{name}", system
 
 
 def _parts(system: Any, run: str) -> list[str]:
@@ -104,8 +104,9 @@ def _read(system: Any, part: str) -> Any | None:
             with system.open_input_stream(part) as stream:
                 texts = {name: pa.string() for name in ("image", "error", "note", "metric", "weights", "sha256")}
                 options = csv.ConvertOptions(column_types={**texts, "score": pa.float64()}, strings_can_be_null=False)
-                table = csv.read_csv(stream, convert_options=options)
-    except (OSError, pa.ArrowException):
+                lines = csv.ParseOptions(newlines_in_values=True)  # a file's name may hold one
+                table = csv.read_csv(stream, parse_options=lines, convert_options=options)
+    except (pa.ArrowInvalid, EOFError):
         return None
     return table if set(_NEEDED) <= set(table.column_names) else None
 
@@ -149,10 +150,13 @@ def table_of(output: str, filesystem: Any) -> Any:
 
     system, _, runs = _runs(output, filesystem)
     tables = []
-    for run in runs:
-        tables += [table for part in _parts(system, run) if (table := _read(system, part)) is not None]
+    for part in (part for run in runs for part in _parts(system, run)):
+        if (found := _read(system, part)) is None:
+            warnings.warn(f"{part} was cut off while it was written: its rows are missing", stacklevel=3)
+        else:
+            tables.append(found)
     if not tables:
-        raise InputError(f"there are no scores in {output.partition('?')[0]}")
+        raise InputError(f"there are no scores in {shown(output)}")
     whole = pa.concat_tables(tables, promote_options="permissive")
     latest = {key: place for place, key in enumerate(zip(*(whole[name].to_pylist() for name in ("image", "weights"))))}
     return whole.take(sorted(latest.values()))

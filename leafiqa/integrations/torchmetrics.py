@@ -48,6 +48,7 @@ class QualityScore(TorchMetric):
     full_state_update = False
 
     total: Tensor
+    lost: Tensor
     count: Tensor
     scores: list[Tensor]
 
@@ -67,7 +68,9 @@ class QualityScore(TorchMetric):
         if reduction == "none":
             self.add_state("scores", default=[], dist_reduce_fx="cat")
         else:
-            self.add_state("total", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+            # A sum and what rounding took from it (Kahan): not every device has double precision.
+            self.add_state("total", default=torch.zeros(()), dist_reduce_fx="sum")
+            self.add_state("lost", default=torch.zeros(()), dist_reduce_fx="sum")
             self.add_state("count", default=torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, images: Any) -> None:
@@ -89,7 +92,10 @@ class QualityScore(TorchMetric):
         if self.reduction == "none":
             self.scores.append(scores)
         else:
-            self.total += scores.double().sum()
+            more = scores.float().sum() - self.lost
+            total = self.total + more
+            self.lost = (total - self.total) - more
+            self.total = total
             self.count += len(scores)
 
     def compute(self) -> Tensor:
@@ -98,4 +104,4 @@ class QualityScore(TorchMetric):
             # Gathered from other processes it is one tensor.
             none = isinstance(self.scores, list) and not self.scores
             return torch.empty(0, device=self.device) if none else dim_zero_cat(self.scores)
-        return (self.total / self.count).float()
+        return (self.total - self.lost) / self.count

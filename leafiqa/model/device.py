@@ -38,6 +38,8 @@ def cuda_may_be_there() -> bool:
     """Tell whether this machine may have a device that torch calls CUDA; where torch is not imported, by its driver."""
     if "torch" in sys.modules:
         return bool(sys.modules["torch"].cuda.is_available())
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1"):
+        return False
     # NVIDIA's driver, AMD's, and either one's inside WSL.
     nodes = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
     return any(map(os.path.exists, nodes)) or (os.name == "nt" and find_library("nvcuda") is not None)

@@ -124,7 +124,7 @@ def fuse(student: Student, onednn: bool = True) -> Student:
         onednn: compute activations in oneDNN's kernels. Such a copy has no gradient.
     """
     fused = copy.deepcopy(student).to(memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
-    example = torch.zeros(1, 3, _EXAMPLE, _EXAMPLE, dtype=torch.float32)
+    example = torch.zeros(1, 3, _EXAMPLE, _EXAMPLE, dtype=torch.float32, device="cpu")
     names = {id(module): name for name, module in fused.backbone.named_modules()}
     for convolution, norm in convolutions_before(fused.backbone, example):
         _replace(fused.backbone, names[id(convolution)], FusedConvolution(convolution, norm, onednn))
@@ -144,7 +144,8 @@ Network = Callable[[Tensor], Tensor]
 class ScoringNetwork:
     """Gives the network to score with: a student's fused copy where that is possible, else the student itself.
 
-    The copy is made when it is first needed, and anew after the student's weights have changed. Copies and pickles of
+    The copy is made when it is first needed, and anew after the student's weights have changed (through `.data`, of
+    which torch keeps no count, only where they lie elsewhere then). Copies and pickles of
     this object start without one.
     """
 
@@ -179,7 +180,7 @@ class ScoringNetwork:
         # Tensors made under inference mode keep no count of changes.
         if any(tensor.is_inference() for tensor in tensors):
             return plain
-        key = tuple(number for tensor in tensors for number in (id(tensor), tensor._version))
+        key = tuple(number for tensor in tensors for number in (tensor.data_ptr(), tensor._version))
         with self._lock:
             if self._made is None or self._made[0] != key:
                 self._made = (key, _checked(student))
@@ -190,8 +191,8 @@ def _checked(student: Student) -> Network | None:
     """Return the network of a fused copy that was seen to compute the same, or None."""
     if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in student.parameters()):
         return None
-    generator = torch.Generator().manual_seed(0)
-    example = torch.rand(1, 3, _EXAMPLE, _EXAMPLE, generator=generator, dtype=torch.float32)
+    generator = torch.Generator("cpu").manual_seed(0)
+    example = torch.rand(1, 3, _EXAMPLE, _EXAMPLE, generator=generator, dtype=torch.float32, device="cpu")
     expected = student(example).sigmoid()
     for onednn in (True, False) if torch.backends.mkldnn.is_available() else (False,):
         try:
@@ -207,6 +208,6 @@ def _fused(student: Student, onednn: bool) -> Network:
     # glibc takes a tensor from the system, which zeroes it, and returns it when it is freed, until it has seen a block
     # of that size freed; from then on it keeps such memory. Having seen this one, it keeps what a picture needs, which
     # takes half of the time away.
-    torch.empty(_SEEN_FREED, dtype=torch.uint8)
+    torch.empty(_SEEN_FREED, dtype=torch.uint8, device="cpu")
     fused = fuse(student, onednn)
     return lambda images: fused(images).sigmoid()

@@ -94,7 +94,7 @@ def _by_kernel(images: Tensor, dimension: int, size: int) -> Tensor:
     along = 5 - dimension
     shape = list(images.shape)
     shape[dimension] = size
-    out = torch.empty(shape, dtype=torch.float32)
+    out = torch.empty(shape, dtype=torch.float32, device=images.device)
     lines = max(1, _KERNEL_ELEMENTS * images.shape[along] // images.numel())
     for piece, place in zip(images.split(lines, dim=along), out.split(lines, dim=along)):
         # The kernel is wrong where its output is one pixel wide: such a piece goes in twice.

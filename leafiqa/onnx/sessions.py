@@ -30,7 +30,11 @@ def open_session(
     options.enable_cpu_mem_arena = arena
     if threads is not None:
         options.intra_op_num_threads = threads
+    values = []
     if weights:
         values = [runtime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
         options.add_external_initializers(list(weights), values)
-    return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    made = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    # The session may read weights where they lie: they are to live as long as it does.
+    made.leafiqa_weights = (weights, values)
+    return made

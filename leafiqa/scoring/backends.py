@@ -92,6 +92,10 @@ def as_metric(
     metric = metric if hasattr(metric, "score_prepared") else getattr(metric, "metric", metric)
     if not hasattr(metric, "score_prepared"):
         raise InputError(f"metric must be a name, a metric or a calibration, got {metric!r}; a place goes into weights")
+    if backend is not None and backend not in BACKENDS:
+        raise InputError(f"backend must be one of {', '.join(BACKENDS)}, or None for the faster one, got {backend!r}")
+    if not without_torch and not hasattr(metric, "student"):
+        raise InputError(f"this needs a metric of torch's, got {metric!r}; create it with backend='torch'")
     if draft and not metric.draft:
         raise InputError("draft is for metrics given by name or place; give create_metric(..., draft=True) here")
     return metric

@@ -73,5 +73,8 @@ def test_scores_move_a_little_and_only_if_asked(backend, tmp_path):
     both = [leafiqa.create_metric("leaf", device="cpu", draft=draft) for draft in (False, True)]
     rows = leafiqa.score(paths[:1], both).rows  # one file, decoded whole for one and reduced for the other
     assert [row.score for row in rows] == pytest.approx([whole[0], reduced[0]], abs=1e-4)
+    from leafiqa.generators.score_cache import key_of
+
+    assert len({key_of(metric) for metric in both}) == 2  # neither takes the other's scores from the cache
     with pytest.raises(leafiqa.InputError, match="draft is for metrics given by name"):
         leafiqa.score(paths, both[0], draft=True)

@@ -57,5 +57,8 @@ def test_what_is_no_column_is_refused(files):
     for wrong in ("a.png", b"", 5, {"a": 1}):
         with pytest.raises(InputError, match="images must be a column"):
             score_column(wrong)
-    with pytest.raises(InputError, match="row 0 must be a path or the bytes"):
+    with pytest.raises(InputError, match=r"row 0 must be a path or the bytes.*decode=False"):
         score_column([io.BytesIO()])
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(InputError, match="one column, got a table"):
+        score_column(pandas.DataFrame({"a": ["x.png"]}))

@@ -113,7 +113,8 @@ def test_a_folder_is_scored_resumed_and_read_back(cluster, pictures, tmp_path, m
     assert (again.rows, again.failed, again.skipped) == (3, 1, 23)
     assert [name.rsplit("/", 1)[-1] for name in again.torn] == ["torn.parquet"]
     both = {**expected, "01.png": metric(changed).item(), "new.png": metric(new).item()}
-    check(table(output), both)
+    with pytest.warns(UserWarning, match="cut off"):
+        check(table(output), both)
 
 
 def test_bytes_and_structs_in_parquet(cluster, pictures, tmp_path):
@@ -174,9 +175,14 @@ def test_a_server_of_objects(cluster, pictures, monkeypatch):
         found = table("s3://results/scores", filesystem=bucket)
         check(found, chosen, bad=len(chosen) < 9)
         assert all(row["image"].startswith("s3://pictures/set/") for row in found.to_pylist())
-        address = f"s3://test:test@pictures/set?{query}"
+        address = f"s3://test:secret@pictures/set?{query}"
         rows = score(address).take_all()
-        assert len(rows) == 9 and not any("test" in row["image"] for row in rows)
+        assert len(rows) == 9 and not any("secret" in row["image"] for row in rows)
+        kept = score(address, output=f"s3://test:secret@results/more?{query}")
+        assert kept.folder == "s3://results/more/run-0001"
+        with pytest.raises(OutputError) as told:
+            score(address, output=f"s3://test:secret@results/more?{query}")
+        assert "secret" not in str(told.value)
         with pytest.raises(InputError, match="no image in"):
             score("s3://pictures/none", filesystem=bucket)
     finally:
@@ -263,6 +269,27 @@ def test_what_is_wrong_is_said_before_anything_runs(cluster, tmp_path):
         score(5)
     with pytest.raises(InputError, match="there are no scores"):
         table(tmp_path)
+
+
+def test_addresses_are_told_without_what_opens_them():
+    from leafiqa.integrations.ray_images import shown
+
+    assert shown("s3://KEY:SE@CRET@bucket/a/b.png?endpoint_override=http://host:1&x=y") == "s3://bucket/a/b.png"
+    assert shown("s3://bucket") == "s3://bucket" and shown("photos/what?.png") == "photos/what?.png"
+
+
+def test_a_csv_whose_names_hold_line_breaks_is_read_back(tmp_path):
+    from leafiqa.integrations.ray_tables import finished_rows, table_of
+
+    (tmp_path / "run-0001").mkdir()
+    text = 'image,score,error,note,metric,weights,sha256\n"a\nb.png",0.5,,,m,w,00ff\n"c.png",,"no\nway",,m,w,\n'
+    (tmp_path / "run-0001" / "part.csv").write_text(text)
+    known, torn = finished_rows(str(tmp_path), None, "w")
+    assert torn == () and known.holds("a\nb.png", "00ff") and not known.holds("c.png", "00ff")
+    (tmp_path / "run-0001" / "torn.parquet").write_bytes(b"PAR1")
+    with pytest.warns(UserWarning, match=r"torn\.parquet was cut off"):
+        assert table_of(str(tmp_path), None).num_rows == 2
+    assert [part.rsplit("/", 1)[-1] for part in finished_rows(str(tmp_path), None, "w")[1]] == ["torn.parquet"]
 
 
 def test_known_images_are_found_by_name_and_content():

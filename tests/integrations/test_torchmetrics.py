@@ -46,6 +46,18 @@ def test_mean_and_all_scores(expected):
     assert mean.higher_is_better and not mean.is_differentiable
 
 
+def test_millions_of_scores_lose_nothing_in_single_precision():
+    from leafiqa.integrations.torchmetrics import QualityScore
+
+    quality = QualityScore()
+    quality.metric = lambda images: images
+    quality.metric.device = quality.device
+    batch = torch.full((1000,), 0.1)
+    for _ in range(3000):
+        quality.update(batch)
+    assert quality.compute().item() == pytest.approx(0.1, abs=1e-7)
+
+
 def test_forward_returns_the_batch_and_accumulates(expected):
     from leafiqa.integrations.torchmetrics import QualityScore
 

@@ -99,7 +99,15 @@ def test_bad_images(by_runtime, picture, tmp_path):
         scores = by_runtime([picture, tmp_path / "bad.png", picture])
     assert told[0].filename == __file__
     assert np.isnan(scores[1]) and scores[0] == scores[2] > 0
-    for wrong in (picture.astype(np.float32), picture.astype(np.int64), picture[..., 0], 5, {"a": picture}):
+    for wrong in (
+        picture[:0],
+        np.empty((4, 0, 3), np.float32),
+        picture.astype(np.float32),
+        picture.astype(np.int64),
+        picture[..., 0],
+        5,
+        {"a": picture},
+    ):
         with pytest.raises(InputError):
             by_runtime(wrong)
     with pytest.raises(InputError, match=r"image 1: a float image must lie in \[0, 1\]; it spans"):
@@ -139,6 +147,8 @@ def test_what_it_cannot_do_is_said(tmp_path):
         leafiqa.create_metric("leaf", backend="onnx", device="cuda")
     with pytest.raises(InputError, match="one of torch, onnx"):
         leafiqa.create_metric("leaf", backend="jax")
+    with pytest.raises(InputError, match="create it with backend='torch'"):
+        leafiqa.select(tmp_path, budget=3, metric=leafiqa.create_metric("leaf", backend="onnx"))
 
 
 SCRIPT = """
