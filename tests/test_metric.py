@@ -101,6 +101,24 @@ def test_files_are_decoded_ahead_and_arrays_when_they_come(metric, tmp_path):
     torch.testing.assert_close(metric(tensors()), expected, atol=TOLERANCE, rtol=0)
 
 
+def test_a_buffer_of_the_size_that_the_student_looks_at(metric):
+    side = int(metric.preprocess.area**0.5)
+    pictures = [make_picture(side, side, seed) for seed in range(3)]
+    expected = torch.cat([metric(pixels) for pixels in pictures])
+    array = np.empty((side, side, 3), np.float32)
+    tensor = torch.empty(3, side, side)
+
+    def images(buffer, fill):
+        for pixels in pictures:
+            fill(pixels)
+            yield buffer
+
+    by_array = metric(images(array, lambda pixels: np.divide(pixels, np.float32(255), out=array)))
+    by_tensor = metric(images(tensor, lambda pixels: tensor.copy_(torch.from_numpy(pixels / 255).permute(2, 0, 1))))
+    for found in (by_array, by_tensor):
+        torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+
+
 def test_warnings_of_files_decoded_ahead_come_in_order_at_the_callers_line(metric, tmp_path):
     for name in ("b.png", "a.png"):
         (tmp_path / name).write_bytes(b"")

@@ -82,7 +82,9 @@ def _checked_array(array: np.ndarray) -> np.ndarray:
         raise InputError(f"image arrays must be uint8 (0..255) or floating point ([0, 1]), {got}")
     if array.dtype == np.float16 or array.dtype.itemsize > 8 or not array.dtype.isnative:
         return np.ascontiguousarray(array, dtype=np.float32)
-    return np.array(array, order="C")
+    # Read at once and never written to; a copy of an array of other strides, or that torch would warn of, as one may
+    # not write to it.
+    return array if array.flags.c_contiguous and array.flags.writeable else np.array(array, order="C")
 
 
 def each(source: Any) -> Iterator[Any]:

@@ -137,8 +137,9 @@ def resize(images: Tensor, height: int, width: int) -> Tensor:
         for dimension, size in order:
             if resized.shape[dimension] != size:
                 resized = _by_kernel(resized, dimension, size)
-        if resized is images:
-            return _as_unit_float(images)
+        if resized is images:  # of the right size; what is returned never shares a caller's memory
+            unit = _as_unit_float(images)
+            return unit.clone() if unit is images else unit
         return resized.div_(255) if images.dtype == torch.uint8 else resized
     if width_first:
         return _shorten(_narrow(images, width), height)

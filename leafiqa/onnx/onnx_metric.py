@@ -11,6 +11,7 @@ import numpy as np
 from leafiqa.errors import ImageError, InputError, warn_of_image
 from leafiqa.files import printable
 from leafiqa.images.decoding import Decoded
+from leafiqa.images.loading import load_ahead
 from leafiqa.images.pixels import ImageLike, is_single, is_tensor, short_name, to_pixels, walk
 from leafiqa.model.card import Card
 from leafiqa.model.places import resolve
@@ -139,9 +140,10 @@ class OnnxMetric:
                 raise InputError(f"a float image must lie in [0, 1]; it spans [{low:.4g}, {high:.4g}]")
         height, width = self.preprocess.size_for(*(decoded.size or pixels.shape[1:3]))
         if pixels.shape[1] > (lines := max(1, _PIECE_PIXELS // pixels.shape[2])):
-            # Rows are narrowed in pieces, so that a large picture is never held whole as floats.
-            pieces = [pixels[:, start : start + lines] for start in range(0, pixels.shape[1], lines)]
-            pixels = np.concatenate([self._resize(piece, piece.shape[1], width) for piece in pieces], axis=1)
+            # Rows are narrowed in pieces, several at once, and a large picture is never held whole as floats.
+            pieces = (pixels[:, start : start + lines] for start in range(0, pixels.shape[1], lines))
+            narrowed = load_ahead(lambda piece: self._resize(piece, piece.shape[1], width), pieces)
+            pixels = np.concatenate(list(narrowed), axis=1)
         return self._resize(pixels, height, width) / np.float32(white), True
 
     def _resize(self, pixels: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
