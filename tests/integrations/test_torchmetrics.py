@@ -50,8 +50,9 @@ def test_millions_of_scores_lose_nothing_in_single_precision():
     from leafiqa.integrations.torchmetrics import QualityScore
 
     quality = QualityScore()
-    quality.metric = lambda images: images
-    quality.metric.device = quality.device
+    given = torch.nn.Identity()
+    given.device = quality.device
+    quality.metric = given
     batch = torch.full((1000,), 0.1)
     for _ in range(3000):
         quality.update(batch)

@@ -147,6 +147,8 @@ def test_what_it_cannot_do_is_said(tmp_path):
         leafiqa.create_metric("leaf", backend="onnx", device="cuda")
     with pytest.raises(InputError, match="one of torch, onnx"):
         leafiqa.create_metric("leaf", backend="jax")
+    for number in range(5):
+        Image.fromarray(make_picture(seed=number)).save(tmp_path / f"{number}.png")
     with pytest.raises(InputError, match="create it with backend='torch'"):
         leafiqa.select(tmp_path, budget=3, metric=leafiqa.create_metric("leaf", backend="onnx"))
 
