@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from leafiqa.errors import ImageError, InputError, warn_of_image
 from leafiqa.files import printable
 from leafiqa.images.decoding import Decoded
-from leafiqa.images.inputs import LOSS_TOLERANCE, TOLERANCE, check_tensor, from_decoded, raise_on_values, values_valid
-from leafiqa.images.pixels import FILES, ImageLike, is_single, short_name, to_pixels, walk
+from leafiqa.images.inputs import LOSS_TOLERANCE, check_tensor, from_decoded, raise_on_values, values_valid
+from leafiqa.images.pixels import FILES, TOLERANCE, ImageLike, is_single, short_name, to_pixels, walk
 from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.device import pick_device
 from leafiqa.model.exact import exact_float32
-from leafiqa.model.fused_network import ScoringNetwork
+from leafiqa.model.fused_network import ScoringNetwork, plain_network
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.shapes import by_shape
@@ -284,14 +284,11 @@ class Metric(nn.Module):
     def _score_resized(self, resized: Tensor, valid: Tensor) -> Tensor:
         low, high = self.score_range
         with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
-            network = self._network.of(self.student, resized) if self._network is not None else self._plain
+            own = self._network
+            network = plain_network(self.student) if own is None else own.of(self.student, resized)
             parts = [network(batch) for batch in resized.split(_at_once(resized))] if resized.shape[0] else []
         scores = torch.cat(parts) if parts else resized.new_empty(0)
         return torch.where(valid, low + (high - low) * scores, torch.nan)
-
-    def _plain(self, resized: Tensor) -> Tensor:
-        logits: Tensor = self.student(resized)
-        return logits.sigmoid()
 
     def __repr__(self) -> str:
         return (

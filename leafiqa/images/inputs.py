@@ -7,11 +7,10 @@ from torch import Tensor
 
 from leafiqa.errors import InputError
 from leafiqa.images.decoding import Decoded
-from leafiqa.images.pixels import ImageLike, to_pixels
+from leafiqa.images.pixels import TOLERANCE, ImageLike, to_pixels
 
-# How far outside [0, 1] float pixels may lie, as antialiased or bicubic resizing leaves them.
-TOLERANCE = 1e-3
-# The same where a loss is asked for: what a network that is being trained draws overshoots, and is clamped.
+# How far outside [0, 1] float pixels may lie where a loss is asked for: what a network that is being trained draws
+# overshoots, and is clamped.
 LOSS_TOLERANCE = 0.25
 _DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -26,6 +26,8 @@ _FORMS = (
     "iterable of these"
 )
 _LONGEST_NAME = 120
+# How far outside [0, 1] float pixels may lie, as antialiased or bicubic resizing leaves them.
+TOLERANCE = 1e-3
 # Forms that stay what they are while others are looked at.
 FILES = (str, os.PathLike, bytes)
 

@@ -21,13 +21,13 @@ from typing import Any
 
 from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError, OutputError
-from leafiqa.integrations.ray_images import Images, digest, find_images_for_ray, shown
+from leafiqa.integrations.ray_images import Images, find_images_for_ray, shown
 from leafiqa.integrations.ray_tables import Known, count_rows, finished_rows, hash_of, new_run, table_of
 from leafiqa.model.places import resolve
 from leafiqa.scoring.backends import load
 from leafiqa.scoring.contents import Content
 from leafiqa.scoring.pipeline import score_files
-from leafiqa.scoring.rows import COLUMNS
+from leafiqa.scoring.rows import COLUMNS, digits_of
 
 try:
     import pyarrow as pa
@@ -258,6 +258,6 @@ class _Unless:
 
     def read(self) -> bytes:
         data = self.content.read()
-        self.digest = digest(data)
+        self.digest = digits_of(data)
         self.skipped = self.known.holds(self.content.name, self.digest)
         return b"" if self.skipped else data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,15 +12,10 @@ from leafiqa.errors import InputError
 from leafiqa.images.extensions import EXTENSIONS
 from leafiqa.images.find import need_images
 from leafiqa.scoring.contents import Content
-from leafiqa.scoring.rows import HASH_DIGITS
+from leafiqa.scoring.rows import digits_of
 
 _IMAGE_COLUMNS = ("image", "bytes", "content", "path", "file", "url")
 _NAME_COLUMNS = ("path", "name", "key", "id", "file", "url")
-
-
-def digest(content: bytes) -> str:
-    """Return the digits of a content's sha256 that rows hold."""
-    return hashlib.sha256(content).hexdigest()[:HASH_DIGITS]
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ class Images:
             cell = data if data is not None else path
         if isinstance(cell, (bytes, bytearray, memoryview)):
             content = bytes(cell)
-            return Content(str(name) if name is not None else f"sha256:{digest(content)}", lambda: content)
+            return Content(str(name) if name is not None else f"sha256:{digits_of(content)}", lambda: content)
         if isinstance(cell, str) and cell:
             return Content(shown(cell), self._reader(cell))
         return Content(str(name) if name is not None else "", _no_image(cell))

@@ -145,8 +145,8 @@ class ScoringNetwork:
     """Gives the network to score with: a student's fused copy where that is possible, else the student itself.
 
     The copy is made when it is first needed, and anew after the student's weights have changed (through `.data`, of
-    which torch keeps no count, only where they lie elsewhere then). Copies and pickles of
-    this object start without one.
+    which torch keeps no count, only where they lie elsewhere then). Copies and pickles of this object start without
+    one.
     """
 
     def __init__(self) -> None:
@@ -164,10 +164,7 @@ class ScoringNetwork:
 
     def of(self, student: Student, images: Tensor) -> Network:
         """Return the network for these `(B, 3, h, w)` images; the student itself where gradients are wanted."""
-
-        def plain(images: Tensor) -> Tensor:
-            return student(images).sigmoid()
-
+        plain = plain_network(student)
         if (
             images.device.type != "cpu"
             or torch.is_grad_enabled()
@@ -185,6 +182,11 @@ class ScoringNetwork:
             if self._made is None or self._made[0] != key:
                 self._made = (key, _checked(student))
             return self._made[1] or plain
+
+
+def plain_network(student: Student) -> Network:
+    """Return a student as a network for scoring."""
+    return lambda images: student(images).sigmoid()
 
 
 def _checked(student: Student) -> Network | None:

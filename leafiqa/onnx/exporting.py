@@ -9,10 +9,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from leafiqa.errors import InputError, WeightsError
 from leafiqa.files import check_output, write_whole
 from leafiqa.onnx.packages import need
-from leafiqa.onnx.preprocessing_graph import IR_VERSION, OPSET, preprocessing
+from leafiqa.onnx.preprocessing_graph import IR_VERSION, OPSET, constant, preprocessing
 
 if TYPE_CHECKING:
     from leafiqa.model.card import Card
@@ -149,8 +151,8 @@ def student_model(student: Student, card: Card, *, float_pixels: bool = False) -
     nodes, initializers = preprocessing(preprocess, 1.0 if float_pixels else 255.0)
     low, high = card.score_range
     initializers += [
-        onnx.numpy_helper.from_array(_float(high - low), "range_width"),
-        onnx.numpy_helper.from_array(_float(low), "range_low"),
+        constant("range_width", high - low, np.float32),
+        constant("range_low", low, np.float32),
     ]
     ends = [
         helper.make_node("Mul", ["unit_score", "range_width"], ["wide_score"]),
@@ -192,12 +194,6 @@ def _renamed(graph: Any, names: dict[str, str]) -> Any:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
     return graph
-
-
-def _float(value: float) -> Any:
-    import numpy as np
-
-    return np.array(value, np.float32)
 
 
 def export_student(

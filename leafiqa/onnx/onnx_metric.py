@@ -12,7 +12,7 @@ from leafiqa.errors import ImageError, InputError, warn_of_image
 from leafiqa.files import printable
 from leafiqa.images.decoding import Decoded
 from leafiqa.images.loading import load_ahead
-from leafiqa.images.pixels import ImageLike, is_single, is_tensor, short_name, to_pixels, walk
+from leafiqa.images.pixels import TOLERANCE, ImageLike, is_single, is_tensor, short_name, to_pixels, walk
 from leafiqa.model.card import Card
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
@@ -23,8 +23,6 @@ from leafiqa.onnx.stored_graphs import network_of, resizing_graph
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# How far outside [0, 1] float pixels may lie, as antialiased or bicubic resizing leaves them.
-_TOLERANCE = 1e-3
 # Images held resized while an iterable is walked, and pixels of one that are resized at a time.
 _WINDOW = 16
 _PIECE_PIXELS = 1 << 19
@@ -136,7 +134,7 @@ class OnnxMetric:
         if pixels.dtype != np.uint8:
             pixels, white = np.ascontiguousarray(pixels, dtype=np.float32), 1
             low, high = float(pixels.min()), float(pixels.max())
-            if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
+            if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
                 raise InputError(f"a float image must lie in [0, 1]; it spans [{low:.4g}, {high:.4g}]")
         height, width = self.preprocess.size_for(*(decoded.size or pixels.shape[1:3]))
         if pixels.shape[1] > (lines := max(1, _PIECE_PIXELS // pixels.shape[2])):

@@ -52,6 +52,13 @@ def _resize_nodes() -> list[Any]:
     ]
 
 
+def constant(name: str, value: Any, kind: Any) -> Any:
+    """Return an initializer of numpy's type `kind`."""
+    from onnx import numpy_helper
+
+    return numpy_helper.from_array(np.array(value, kind), name)
+
+
 def preprocessing(preprocess: Preprocess, white: float) -> tuple[list[Any], list[Any]]:
     """Return nodes and initializers from `image` `(N, H, W, 3)` to `pixels`, float32 `(N, h, w, 3)` in [0, 1].
 
@@ -59,10 +66,7 @@ def preprocessing(preprocess: Preprocess, white: float) -> tuple[list[Any], list
         preprocess: the size rule.
         white: the value of white in `image`: 255 or 1.
     """
-    from onnx import helper, numpy_helper
-
-    def constant(name: str, value: Any, kind: Any) -> Any:
-        return numpy_helper.from_array(np.array(value, kind), name)
+    from onnx import helper
 
     initializers = [
         constant("area", preprocess.area, np.float64),

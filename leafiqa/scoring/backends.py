@@ -41,8 +41,7 @@ def load(
     """
     from leafiqa.onnx.packages import has_runtime
 
-    if backend not in (*BACKENDS, None):
-        raise InputError(f"backend must be one of {', '.join(BACKENDS)}, or None for the faster one, got {backend!r}")
+    _check(backend)
     if backend == "onnx" and device is not None and str(device) not in ("auto", "cpu"):
         raise InputError(f"backend 'onnx' computes on the CPU, got device={device!r}")
     if backend is None and without_torch and has_runtime() and _on_host(device):
@@ -57,6 +56,11 @@ def load(
     from leafiqa.metric import load_metric
 
     return load_metric(name, weights=weights, device=device, draft=draft)
+
+
+def _check(backend: Any) -> None:
+    if backend not in (*BACKENDS, None):
+        raise InputError(f"backend must be one of {', '.join(BACKENDS)}, or None for the faster one, got {backend!r}")
 
 
 def _on_host(device: Any) -> bool:
@@ -92,8 +96,7 @@ def as_metric(
     metric = metric if hasattr(metric, "score_prepared") else getattr(metric, "metric", metric)
     if not hasattr(metric, "score_prepared"):
         raise InputError(f"metric must be a name, a metric or a calibration, got {metric!r}; a place goes into weights")
-    if backend is not None and backend not in BACKENDS:
-        raise InputError(f"backend must be one of {', '.join(BACKENDS)}, or None for the faster one, got {backend!r}")
+    _check(backend)
     if not without_torch and not hasattr(metric, "student"):
         raise InputError(f"this needs a metric of torch's, got {metric!r}; create it with backend='torch'")
     if draft and not metric.draft:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from leafiqa.files import sha256_if_readable
 from leafiqa.images.decoding import Decoded
 from leafiqa.images.loading import load_ahead, usual_workers
 from leafiqa.scoring.contents import Content
-from leafiqa.scoring.rows import HASH_DIGITS, Row
+from leafiqa.scoring.rows import HASH_DIGITS, Row, digits_of
 
 if TYPE_CHECKING:
     from leafiqa.metric import Metric
@@ -98,17 +97,17 @@ def _open(metrics: Sequence[AnyMetric], source: str | Content) -> _Prepared:
         image: str | bytes = path
         if isinstance(source, Content):
             image = source.read()
-            digest = hashlib.sha256(image).hexdigest()
+            digest = digits_of(image)
         decoded: dict[Any, Decoded] = {}
         for metric in metrics:  # decoded once for all that look at whole images
             if _rule(metric) not in decoded:
                 decoded[_rule(metric)] = metric.decode(image)
         notes = next(iter(decoded.values())).notes
     except Exception as error:  # one file, whatever it does, must not stop the others
-        return _Prepared(path, error=_why(error), sha256=digest[:HASH_DIGITS])
+        return _Prepared(path, error=_why(error), sha256=digest)
     if not isinstance(source, Content):
-        digest = sha256_if_readable(path) or ""
-    return _Prepared(path, decoded, note="; ".join(notes), sha256=digest[:HASH_DIGITS])
+        digest = (sha256_if_readable(path) or "")[:HASH_DIGITS]
+    return _Prepared(path, decoded, note="; ".join(notes), sha256=digest)
 
 
 def _rule(metric: AnyMetric) -> Any:

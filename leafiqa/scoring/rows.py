@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -18,6 +19,11 @@ FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".json": "json", ".md": "markdown",
 COLUMNS = ("image", "score", "error", "note", "metric", "weights", "sha256")
 # Of a file's sha256 as many digits are kept: enough to tell that it was replaced.
 HASH_DIGITS = 16
+
+
+def digits_of(content: bytes) -> str:
+    """Return the digits of a file's sha256 that rows hold, of its content."""
+    return hashlib.sha256(content).hexdigest()[:HASH_DIGITS]
 
 
 @dataclass(frozen=True)

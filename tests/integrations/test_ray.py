@@ -293,10 +293,10 @@ def test_a_csv_whose_names_hold_line_breaks_is_read_back(tmp_path):
 
 
 def test_known_images_are_found_by_name_and_content():
-    from leafiqa.integrations.ray_images import digest
     from leafiqa.integrations.ray_tables import Known
+    from leafiqa.scoring.rows import digits_of
 
-    known = Known.of(["a", "b", "a"], [digest(b"1"), digest(b"2"), digest(b"3")], 1)
-    assert known.holds("a", digest(b"1")) and known.holds("a", digest(b"3")) and known.holds("b", digest(b"2"))
-    assert not known.holds("a", digest(b"2")) and not known.holds("c", digest(b"1"))
-    assert not Known.nothing().holds("a", digest(b"1"))
+    known = Known.of(["a", "b", "a"], [digits_of(b"1"), digits_of(b"2"), digits_of(b"3")], 1)
+    assert known.holds("a", digits_of(b"1")) and known.holds("a", digits_of(b"3")) and known.holds("b", digits_of(b"2"))
+    assert not known.holds("a", digits_of(b"2")) and not known.holds("c", digits_of(b"1"))
+    assert not Known.nothing().holds("a", digits_of(b"1"))
