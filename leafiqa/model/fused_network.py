@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from leafiqa.model.resizing import is_plain
 from leafiqa.model.student import Student
 
 # What oneDNN calls the activations that it can apply to a convolution's output, and with which numbers.
@@ -168,9 +169,9 @@ class ScoringNetwork:
         if (
             images.device.type != "cpu"
             or torch.is_grad_enabled()
-            or type(images) is not Tensor
             or torch.compiler.is_compiling()
             or torch.jit.is_tracing()
+            or not is_plain(images)
         ):
             return plain
         tensors = list(student.state_dict(keep_vars=True).values())

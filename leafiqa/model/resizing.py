@@ -34,9 +34,15 @@ _KEPT = 32
 _LONGEST_KEPT = 8192
 
 
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor outlives the call: not a fake one, nor one that a transform of `torch.func` has wrapped."""
+    return type(tensor) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
 def _bands(size_in: int, size_out: int, device: torch.device) -> Iterable[tuple[int, int, Tensor]]:
     """The resizing matrix in bands `(start, stop, weights)`, weights float32 `(stop - start, outputs)`."""
-    if size_in > _LONGEST_KEPT or torch.jit.is_tracing():
+    # What is made while torch.export, torch.func or a fake mode looks on belongs to them, and is no use afterwards.
+    if size_in > _LONGEST_KEPT or torch.jit.is_tracing() or not is_plain(torch.empty(0)):
         return _make_bands(size_in, size_out, device)
     return _kept_bands(size_in, size_out, device)
 
@@ -109,11 +115,11 @@ def _by_kernel(images: Tensor, dimension: int, size: int) -> Tensor:
 def _takes_kernel(images: Tensor, height: int, width: int) -> bool:
     return (
         images.device.type == "cpu"
-        and type(images) is Tensor
-        and min(height, width) > 1
-        and not (images.requires_grad and torch.is_grad_enabled())
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
+        and is_plain(images)
+        and min(height, width) > 1
+        and not (images.requires_grad and torch.is_grad_enabled())
         and 0 < images.shape[0] * images.shape[1] * max(images.shape[2:]) <= _KERNEL_LINE
     )
 

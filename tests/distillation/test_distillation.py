@@ -314,7 +314,7 @@ def test_comparisons_alone_teach_a_student(small_run):
     ]
     text = (
         small_run.read_text()
-        .replace("epochs = 3", "epochs = 20\npairs = 6\nnull_weight = 0.0")
+        .replace("epochs = 3", "epochs = 60\npairs = 6\nnull_weight = 0.0")
         .replace("ladders = 1", "ladders = 0")
     )
     small_run.write_text(text)

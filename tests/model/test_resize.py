@@ -51,6 +51,47 @@ def test_kernel_in_pieces_agrees_with_bands(monkeypatch):
     torch.testing.assert_close(resize(images, 64, 96), by_bands, atol=1e-6, rtol=0)
 
 
+def _under_torch_func(images):
+    torch.func.grad(lambda pixels: resize(pixels, 32, 32).mean())(images)
+
+
+def _under_fake_tensors(images):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        module._narrow(torch.rand(images.shape), 32)
+
+
+def _under_export(images):
+    class Resize(torch.nn.Module):
+        def forward(self, pixels):
+            return resize(pixels, 32, 32)
+
+    torch.export.export(Resize(), (images,), strict=False)
+
+
+@pytest.mark.parametrize("look_on", [_under_torch_func, _under_fake_tensors, _under_export])
+def test_matrices_made_for_others_are_not_kept(look_on):
+    """A fake matrix in the cache made every later gradient of that size fake, in whoever asked for it."""
+    images = torch.rand(1, 3, 40, 50)
+    expected = resize(images, 32, 32)
+    module._kept_bands.cache_clear()
+    look_on(images)
+    wanted = images.clone().requires_grad_()
+    found = resize(wanted, 32, 32)
+    found.sum().backward()
+    kept = [band for size in (40, 50) for band in module._kept_bands(size, 32, images.device)]
+    assert module.is_plain(found) and kept and all(module.is_plain(weights) for _, _, weights in kept)
+    torch.testing.assert_close(found.detach(), expected, atol=KERNEL, rtol=0)
+    assert wanted.grad.sum().item() == pytest.approx(3 * 32 * 32, rel=1e-4)
+
+
+def test_resizing_under_vmap():
+    images = torch.rand(2, 3, 50, 70)
+    found = torch.vmap(lambda image: resize(image[None], 32, 40)[0])(images)
+    torch.testing.assert_close(found, resize(images, 32, 40), atol=KERNEL, rtol=0)
+
+
 def test_matrices_are_kept_and_serve_gradients_after_inference_mode():
     module._kept_bands.cache_clear()
     with torch.inference_mode():
