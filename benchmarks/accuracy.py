@@ -25,7 +25,9 @@ from leafiqa.distillation.data import pristine_paths
 from leafiqa.images.decoding import decode
 from leafiqa.metric import Metric
 from leafiqa.model.places import is_place, resolve
-from leafiqa.training.degradations import DEGRADATIONS, LEVELS, ladder, null_image
+from leafiqa.training.degradations.arrays import LEVELS
+from leafiqa.training.degradations.ladders import DEGRADATIONS, ladder
+from leafiqa.training.degradations.nothing import null_image
 
 SHARES = (10, 25, 50, 75, 90)
 KINDS = {"agiqa3k": "generated images (AGIQA-3K val, n=298)", "biq2021": "photographs (BIQ2021 val, n=400)"}

@@ -10,7 +10,9 @@ import leafiqa
 from benchmarks.accuracy import agreement
 from leafiqa.distillation.data import pristine_paths
 from leafiqa.images.decoding import decode
-from leafiqa.training.degradations import DEGRADATIONS, LEVELS, ladder, null_image
+from leafiqa.training.degradations.arrays import LEVELS
+from leafiqa.training.degradations.ladders import DEGRADATIONS, ladder
+from leafiqa.training.degradations.nothing import null_image
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 

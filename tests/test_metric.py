@@ -16,7 +16,7 @@ import leafiqa
 from leafiqa.cli.demo import PICTURES
 from leafiqa.metric import _WINDOW
 from leafiqa.model.head import last_layers
-from leafiqa.training.degradations import ladder
+from leafiqa.training.degradations.ladders import ladder
 from tests.conftest import make_picture
 
 TOLERANCE = 1e-5

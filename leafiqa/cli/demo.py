@@ -10,6 +10,7 @@ from leafiqa.cli.options import device_option, metric_options
 from leafiqa.cli.progress import progress
 
 PICTURES = Path(__file__).with_name("pictures")
+_SHOWN = ("blur", "noise", "jpeg", "downscale", "underexposed")
 
 
 @click.command("demo", short_help="See scores fall as pictures get worse.")
@@ -27,7 +28,8 @@ def command(name: str, weights: str | None, device: str, save: Path | None) -> N
     from rich.table import Table
 
     import leafiqa
-    from leafiqa.training.degradations import DEGRADATIONS, LEVELS, ladder
+    from leafiqa.training.degradations.arrays import LEVELS
+    from leafiqa.training.degradations.ladders import ladder
 
     metric = leafiqa.create_metric(name, weights=weights, device=device)
     low, high = metric.score_range
@@ -43,18 +45,18 @@ def command(name: str, weights: str | None, device: str, save: Path | None) -> N
     if save:
         save.mkdir(parents=True, exist_ok=True)
     files = sorted(PICTURES.glob("*.jpg"))
-    total = len(files) * len(DEGRADATIONS) * LEVELS
+    total = len(files) * len(_SHOWN) * LEVELS
     with progress("scoring") as bar:
         for number, file in enumerate(files):
             pixels = np.asarray(Image.open(file).convert("RGB"))
             first = metric(pixels).item()
-            for place, degradation in enumerate(DEGRADATIONS):
+            for place, degradation in enumerate(_SHOWN):
                 steps = ladder(pixels, degradation, seed=number)
                 scores = [first]
                 for level, step in enumerate(steps):
                     if level:
                         scores.append(metric(step).item())
-                        bar((number * len(DEGRADATIONS) + place) * LEVELS + level, total)
+                        bar((number * len(_SHOWN) + place) * LEVELS + level, total)
                     if save:
                         Image.fromarray(step).save(save / f"{file.stem}_{degradation}_{level}.png")
                 table.add_row(file.stem, degradation, *(f"{score:.3f}" for score in scores))

@@ -36,6 +36,18 @@ _STUDENT_RATES = (5e-5, 3e-4)
 _NOT_OUTCOME = ("output", "card", "device", "passes", "keep_checkpoints")
 
 
+def as_files(value: Any, name: str) -> tuple[Path, ...]:
+    """Return one file, or several, as paths.
+
+    Raises:
+        EvidenceError: `value` is neither; `name` is what it is called.
+    """
+    files = [value] if isinstance(value, (str, os.PathLike)) else value
+    if not isinstance(files, (list, tuple)) or not all(isinstance(file, (str, os.PathLike)) for file in files):
+        raise EvidenceError(f'{name} must be a list of files, such as ["evidence.jsonl"], got {value!r}')
+    return tuple(Path(file) for file in files)
+
+
 @dataclass(frozen=True)
 class Source:
     """One folder of images with a teacher's evidence on them.
@@ -66,12 +78,8 @@ class Source:
         Raises:
             EvidenceError: a field is of a wrong type.
         """
-        files = [self.evidence] if isinstance(self.evidence, (str, os.PathLike)) else self.evidence
-        if (
-            not isinstance(files, (list, tuple))
-            or not files
-            or not all(isinstance(f, (str, os.PathLike)) for f in files)
-        ):
+        files = as_files(self.evidence, "evidence")
+        if not files:
             raise EvidenceError(f'evidence must be a list of files, such as ["evidence.jsonl"], got {self.evidence!r}')
         for name, value in (("images", self.images), ("table", self.table)):
             if not (isinstance(value, (str, os.PathLike)) or (name == "table" and value is None)):
@@ -84,7 +92,7 @@ class Source:
                 f"point_weight of source {self.name!r} must be a number from 0 on, got {self.point_weight!r}"
             )
         object.__setattr__(self, "images", Path(self.images))
-        object.__setattr__(self, "evidence", tuple(Path(file) for file in files))
+        object.__setattr__(self, "evidence", files)
         object.__setattr__(self, "table", None if self.table is None else Path(self.table))
 
 
@@ -94,7 +102,8 @@ class Config:
 
     Attributes:
         sources: images with evidence, `[[sources]]` in the file.
-        pristine: folder of undistorted photographs for severity ladders, or None.
+        pristine: folder of undistorted photographs, one of which a step shows degraded beside the images with
+            evidence; or None.
         pristine_holdout: each n-th pristine photograph is left out of training, for evaluation; 0 keeps all.
         output: folder for checkpoints, logs and the student.
         holdout: share of the images with scores that is held out, to measure how well the student agrees with the
@@ -112,11 +121,14 @@ class Config:
         look: the same of the finished student; may exceed `area`, as convolutional students see more detail than they
             were trained on.
         crop: side of the random crop, of a square image; of others the crop keeps the same share of each side.
+        stored: side of the square to whose area images are resized to be held in memory, and to be degraded; those of a
+            step are resized to `area` then. What is degraded before it is made smaller looks like what people degrade.
+            0 means `area`.
         epochs: passes over the evidence.
-        batch: images with evidence in a step; ladders and null images come on top.
+        batch: images with evidence in a step; degraded and null images come on top.
         passes: parts that a step's images are computed in, for less memory; the outcome is the same, to rounding.
         pairs: pairs that the teacher compared in a step, two pictures each, where the evidence has comparisons.
-        ladders: severity ladders in a step, three pictures each.
+        ladders: images of a step that are shown degraded as well, at two levels, by a degradation that is drawn.
         freeze: leading blocks of the backbone that keep their weights (the stem too); 0 trains all.
         lr: peak learning rate of the backbone; 0 means the usual one, 1.5e-4 from a backbone and 5e-5 from a student.
         head_lr: peak learning rate of the head; 0 means the usual one, 1e-3 from a backbone and 3e-4 from a student.
@@ -126,12 +138,17 @@ class Config:
         point_weight: weight of the point-wise loss.
         pair_weight: weight of the pair-wise losses: of pairs within a batch, whose preference comes from the scores,
             and of pairs that the teacher compared.
-        ladder_weight: weight of the ladder loss.
+        ladder_weight: weight of the ladder loss: of two levels the milder is better.
+        damage_weight: weight of the point-wise loss of degraded images against what is left of their score by the cost
+            of a level; see `leafiqa.training.degradations.ladders`.
         null_weight: weight of the loss that keeps pictures of nothing low.
         sigma: standard deviation of one judgment, in score units; turns score gaps into preferences.
         reliability_power: evidence weighs its reliability to this power; 0 switches weighting off.
         crossfit: cross-validation folds for second opinions, 2 or more: as many trainings come first, each without one
             fold of the images, to score that fold beside the teacher; 0 does without.
+        common: files of evidence that judge images of several sources beside each other. The other files of each source
+            are brought to their scale by a straight line through the images that both judge, and they join the evidence
+            of each source; see `leafiqa.evidence.linking`.
         reconcile: bring the scores of all sources to the scale of the student that training begins at, which takes
             teachers that are not equally strict; see `leafiqa.distillation.scales`.
         seed: seeds everything random.
@@ -153,11 +170,12 @@ class Config:
     area: int = 320
     look: int = 384
     crop: int = 288
+    stored: int = 0
     epochs: int = 4
     batch: int = 16
     passes: int = 1
     pairs: int = 4
-    ladders: int = 1
+    ladders: int = 4
     freeze: int = 2
     lr: float = 0.0
     head_lr: float = 0.0
@@ -167,10 +185,12 @@ class Config:
     point_weight: float = 1.0
     pair_weight: float = 1.0
     ladder_weight: float = 0.5
+    damage_weight: float = 0.0
     null_weight: float = 0.5
     sigma: float = 0.1
     reliability_power: float = 1.0
     crossfit: int = 0
+    common: tuple[Path, ...] = ()
     reconcile: bool = False
     seed: int = 0
     bf16: bool = False
@@ -262,6 +282,7 @@ def _check(config: Config) -> None:
     if not isinstance(config.sources, (list, tuple)) or not all(isinstance(s, Source) for s in config.sources):
         raise EvidenceError(f"sources must be a sequence of Source, got {config.sources!r}")
     object.__setattr__(config, "sources", tuple(config.sources))
+    object.__setattr__(config, "common", as_files(config.common, "common"))
     if config.output.exists() and not config.output.is_dir():
         raise EvidenceError(f"output must be a folder, {config.output} is a file")
     for f in fields(Config):
@@ -283,8 +304,8 @@ def _check(config: Config) -> None:
     if not config.sources:
         raise EvidenceError("there must be at least one [[sources]] entry")
     least = {"area": 32, "look": 32, "crop": 32, "epochs": 1, "batch": 2, "passes": 1, "warmup": 1, "sigma": 1e-3}
-    weights = "point_weight pair_weight ladder_weight null_weight reliability_power"
-    counts = "crossfit experts pairs ladders freeze pristine_holdout seed"
+    weights = "point_weight pair_weight ladder_weight damage_weight null_weight reliability_power"
+    counts = "crossfit experts pairs ladders stored freeze pristine_holdout seed"
     for name in f"{counts} lr head_lr weight_decay {weights}".split():
         least[name] = 0
     for name, low in least.items():

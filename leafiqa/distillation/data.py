@@ -13,7 +13,8 @@ from torch import Tensor
 
 from leafiqa.distillation.config import Config, Source
 from leafiqa.errors import EvidenceError, ImageError, InputError
-from leafiqa.evidence.files import Evidence, read_evidence, restrict
+from leafiqa.evidence.files import Evidence, restrict
+from leafiqa.evidence.linking import read_on_common_scale
 from leafiqa.evidence.matching import match_to_folder
 from leafiqa.evidence.reliability import preferences, targets
 from leafiqa.images.decoding import decode
@@ -22,11 +23,8 @@ from leafiqa.images.loading import load_ahead
 from leafiqa.labels.splits import deal_names
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.tables import read_table
-from leafiqa.training.degradations import DEGRADATIONS, ladder, null_image
+from leafiqa.training.degradations.nothing import null_image
 
-# Of the images that the teacher likes, how many also get a severity ladder, and from which score on.
-_LADDERS_PER_SOURCE = 250
-_GOOD_SCORE = 0.65
 _NULLS = 300
 # Images held out of a source to measure agreement on, at most; and from how many images on any are.
 _HELD_OUT_MOST = 200
@@ -38,14 +36,14 @@ class TrainingData:
     """Everything a run trains on.
 
     Attributes:
-        images: `N` images with evidence, `(3, h, w)` uint8 each.
+        images: `N` images with evidence, `(3, h, w)` uint8 each, of the area of `Config.stored`.
         targets: `(N,)` the teacher's scores in [0, 1], NaN for images that it only compared.
         reliabilities: `(N,)` of the scores, in [0, 1].
         source: `(N,)` index of the source of each image.
         pairs: `(P, 2)` indices of images that the teacher compared.
         preferences: `(P,)` probability that the first of each pair is the better.
         pair_reliabilities: `(P,)` of the preferences, in [0, 1].
-        ladders: a picture and its degradations, mildest first, `(6, 3, h, w)` uint8 each.
+        pristine: undistorted photographs without evidence, `(3, h, w)` uint8 each.
         nulls: pictures of nothing, `(3, h, w)` uint8 each.
         unreadable: names of images that could not be used, with the reason.
         skipped: lines of evidence that could not be used, with the reason.
@@ -59,7 +57,7 @@ class TrainingData:
     pairs: Tensor = field(default_factory=lambda: torch.empty(0, 2, dtype=torch.long))
     preferences: Tensor = field(default_factory=lambda: torch.empty(0))
     pair_reliabilities: Tensor = field(default_factory=lambda: torch.empty(0))
-    ladders: list[Tensor] = field(default_factory=list)
+    pristine: list[Tensor] = field(default_factory=list)
     nulls: list[Tensor] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -116,7 +114,7 @@ def read_source(config: Config, source: Source, left_out: int | None = None) -> 
     Raises:
         EvidenceError: nothing usable is left.
     """
-    matched = match_to_folder(read_evidence(list(source.evidence)), source.images)
+    matched = match_to_folder(read_on_common_scale(source.evidence, config.common), source.images)
     evidence = matched.evidence
     keep = set(evidence.images)
     others: set[str] = set()
@@ -173,7 +171,7 @@ def resized(pixels: np.ndarray, look: Preprocess) -> Tensor:
 def load(
     config: Config, left_out: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> TrainingData:
-    """Read evidence and images, and make the ladders.
+    """Read evidence and images.
 
     Args:
         config: the run.
@@ -184,18 +182,19 @@ def load(
     Raises:
         EvidenceError: a source has no usable evidence or no readable image.
     """
-    look = Preprocess(area=config.area**2)
+    look = Preprocess(area=(config.stored or config.area) ** 2)
     rng = np.random.default_rng(config.seed)
-    names = list(DEGRADATIONS)
     judged = hashlib.sha256()
     data = TrainingData()
     scores: list[float] = []
     reliabilities: list[float] = []
     sources: list[int] = []
     compared: list[tuple[int, int, float, float]] = []
-    jobs: list[tuple[Path, str, int]] = []
     of_sources = [read_source(config, source, left_out) for source in config.sources]
-    total = sum(len(of.evidence.images) for of in of_sources)
+    undistorted: list[Path] = []
+    if config.pristine is not None and config.ladders:
+        undistorted = pristine_paths(config.pristine, config.pristine_holdout, held_out=False)
+    total = sum(len(of.evidence.images) for of in of_sources) + len(undistorted)
 
     def read(path: Path) -> Tensor | str:
         try:
@@ -236,33 +235,15 @@ def load(
         decided = [pair for pair in decided if pair.first in index and pair.second in index]
         compared += [(index[p.first], index[p.second], p.preference, p.reliability) for p in decided]
         judged.update(repr([[(name, known.get(name)) for name in index], decided]).encode())
-        good = [name for name, place in index.items() if scores[place] >= _GOOD_SCORE]
-        chosen = rng.permutation(len(good))[:_LADDERS_PER_SOURCE]
-        jobs += [(source.images / good[i], names[j % len(names)], config.seed + j) for j, i in enumerate(chosen)]
-    if config.pristine is not None:
-        for j, path in enumerate(pristine_paths(config.pristine, config.pristine_holdout, held_out=False)):
-            jobs += [(path, name, config.seed + j) for name in names]
-
-    def make(job: tuple[Path, str, int]) -> Tensor | str:
-        path, name, seed = job
-        try:
-            pixels: np.ndarray = decode(path).pixels
-        except ImageError as error:
-            return f"{path.name}: {error}"
-        if pixels.dtype != np.uint8:  # deeper than eight bits: floats in [0, 1]
-            pixels = (pixels * 255).round().astype(np.uint8)
-        return torch.stack([resized(step, look) for step in ladder(pixels, name, seed)])
-
-    bad = set()
-    for at, made in enumerate(load_ahead(make, jobs), 1):
-        progress(total + at, total + len(jobs))
-        if isinstance(made, str):
-            bad.add(made)
+    for path, picture in zip(undistorted, load_ahead(read, undistorted)):
+        done += 1
+        progress(done, total)
+        if isinstance(picture, str):
+            data.unreadable.append(f"{path.name}: {picture}")
         else:
-            data.ladders.append(made)
-    data.unreadable += sorted(bad)
+            data.pristine.append(picture)
     data.nulls = [resized(null_image(512, rng), look) for _ in range(_NULLS)]
-    for picture in (*data.images, *data.ladders, *data.nulls):
+    for picture in (*data.images, *data.pristine, *data.nulls):
         judged.update(picture.numpy().tobytes())
     data.targets, data.reliabilities = torch.tensor(scores), torch.tensor(reliabilities)
     data.source = torch.tensor(sources)

@@ -23,8 +23,8 @@ from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.student import Student
 
 _RECORDED = (
-    "initial experts area look crop epochs batch pairs ladders freeze weight_decay warmup ema point_weight "
-    "pair_weight ladder_weight null_weight sigma reliability_power crossfit reconcile holdout seed"
+    "initial experts area stored look crop epochs batch pairs ladders freeze weight_decay warmup ema point_weight "
+    "pair_weight ladder_weight damage_weight null_weight sigma reliability_power crossfit reconcile holdout seed"
 ).split()
 _NAME = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]+")
 

@@ -173,7 +173,8 @@ def _agreements(
 
 def _inputs(config: Config) -> dict[str, str | None]:
     """Return what tells that evidence and tables are as they were."""
-    files = [file for source in config.sources for file in (*source.evidence, source.table) if file is not None]
+    of_sources = [file for source in config.sources for file in (*source.evidence, source.table)]
+    files = [file for file in (*of_sources, *config.common) if file is not None]
     return {str(file): sha256_if_readable(file) for file in files}
 
 

@@ -55,10 +55,13 @@ def architecture(config: Config) -> dict[str, Any]:
                 f"{config.backbone!r}: make them the same, or begin at 'timm' or a file of ImageNet weights"
             )
         has = card.architecture.get("experts", 1)
-        if has > 1 and config.experts not in (0, has):
-            raise EvidenceError(f"experts must be 0 or {has}, as of initial {config.initial!r}, got {config.experts}")
+        if has > 1 and config.experts not in (0, 1, has):
+            raise EvidenceError(
+                f"experts must be 0 or {has}, as of initial {config.initial!r}, or 1 for a new single reader, got "
+                f"{config.experts}"
+            )
         arguments = {**card.architecture, "mean": card.preprocess["mean"], "std": card.preprocess["std"]}
-        if config.experts > 1:
+        if config.experts:
             arguments["experts"] = config.experts
         return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
     import timm
@@ -98,6 +101,10 @@ def begin(config: Config, weights: bool = True) -> Start:
     if config.begins_at_student and weights:
         file, card = resolve_text(config.initial)
         known = load_student(file, card)
+        if config.experts == 1 and isinstance(known.head, Experts):
+            student = Student(**arguments)
+            student.backbone.load_state_dict(known.backbone.state_dict())
+            return Start(student, trained_head=False)
         if not gate_is_new(config):
             return Start(known, trained_head=True)
         student = Student(**arguments)

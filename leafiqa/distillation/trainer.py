@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from leafiqa.distillation.batches import Batch, Batches
 from leafiqa.distillation.config import Config
 from leafiqa.distillation.data import TrainingData
 from leafiqa.distillation.scales import apply_scales, find_scales
 from leafiqa.distillation.start import begin, gate_is_new
 from leafiqa.errors import EvidenceError
 from leafiqa.model.shapes import in_batches
-from leafiqa.training.augmentation import random_crop, random_crops
+from leafiqa.training.degradations.ladders import DEGRADATIONS
 from leafiqa.training.gradient_cache import GradientCache
 from leafiqa.training.losses.fidelity import fidelity_loss, preference
 from leafiqa.training.losses.point import point_loss
@@ -23,7 +24,6 @@ from leafiqa.training.processes import Processes
 
 # Preference for a milder step over one that is 1, 2, ... levels stronger, in standard deviations.
 _LADDER_STEP = 0.8
-_LADDER_PICTURES = 3
 _NULL_CEILING = 0.1
 # Weight of the loss by which a new gate learns to tell the sources apart.
 _GATE_WEIGHT = 0.1
@@ -42,7 +42,6 @@ class Trainer:
     ) -> None:
         self.config, self.data = config, data
         self.device = processes.device
-        self.share = config.crop / config.area
         torch.manual_seed(config.seed)
         # A resumed run takes its weights from the checkpoint, whatever has become of the initial ones.
         start = begin(config, weights=state is None)
@@ -60,16 +59,17 @@ class Trainer:
         self.trust = data.reliabilities**config.reliability_power
         self.pair_trust = data.pair_reliabilities**config.reliability_power
         self.usual_pair_trust = float(self.pair_trust.mean()) if len(self.pair_trust) else 0.0
+        # A pass over the evidence: over the scores, or over the compared pairs where these take longer.
+        passes = [len(self.pointed) // config.batch, len(data.pairs) // config.pairs if config.pairs else 0]
+        self.steps_per_epoch = max(1, *passes)
+        self.total = self.steps_per_epoch * config.epochs
+        self.batches = Batches(config, data, self.pointed, self.steps_per_epoch, self.generator)
         if state is None and not start.trained_head:
             self._probe()
         freeze(self.student, config.freeze)
         self.student.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         processes.same(self.student.parameters())
         processes.same((self.student.feature_mean, self.student.feature_std))
-        # A pass over the evidence: over the scores, or over the compared pairs where these take longer.
-        passes = [len(self.pointed) // config.batch, len(data.pairs) // config.pairs if config.pairs else 0]
-        self.steps_per_epoch = max(1, *passes)
-        self.total = self.steps_per_epoch * config.epochs
         self.optimisation = Optimisation(
             self.student,
             rates=config.rates,
@@ -81,7 +81,6 @@ class Trainer:
         )
         self.cache = GradientCache(self._see, self.optimisation.backbone, config.passes, processes)
         self.factors = self._factors()
-        self.order: Tensor = torch.empty(0, dtype=torch.long)
         self.recent: dict[str, float] = {}
         if state is not None:
             self._restore(state)
@@ -111,6 +110,7 @@ class Trainer:
             "pair": config.pair_weight * point_share,
             "compared": config.pair_weight * compared_share,
             "ladder": config.ladder_weight,
+            "damage": config.damage_weight,
             "null": config.null_weight,
             "gate": _GATE_WEIGHT,
         }
@@ -126,7 +126,7 @@ class Trainer:
         if len(chosen) < 2:
             raise EvidenceError("a new head is fitted to at least two images with evidence; there is one")
         self.student.eval()
-        images = random_crops([self.data.images[i] for i in chosen.tolist()], self.share, self.generator)
+        images = [self.batches.cut(self.data.images[i]) for i in chosen.tolist()]
 
         def see(pixels: Tensor) -> Tensor:
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
@@ -166,44 +166,18 @@ class Trainer:
             "point": len(self.pointed) > 0,
             "pair": len(self.pointed) > 0,
             "compared": len(self.data.pairs) > 0 and self.config.pairs > 0,
-            "ladder": len(self.data.ladders) > 0 and self.config.ladders > 0,
+            "ladder": self.config.ladders > 0 and len(self.pointed) + len(self.data.pristine) > 0,
+            "damage": self.config.ladders > 0 and self.config.damage_weight > 0 and len(self.pointed) > 0,
             "null": True,
         }
         return [name for name, there in has.items() if there]
 
-    def batch(self) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-        """Return this step's images with points, its compared pairs, the levels of its ladders, and its pictures.
-
-        Pictures, `(3, h, w)` uint8 each, are those of the images with points, then both images of each pair, then three
-        steps of each ladder, then one null image.
-        """
-        every, position = self.steps_per_epoch, self.step % self.steps_per_epoch
-        if position == 0:
-            self.order = self.pointed[torch.randperm(len(self.pointed), generator=self.generator)]
-        # Spread evenly over an epoch's steps: whole batches, or fewer a step where the pairs decide the epoch's length.
-        shown = min(len(self.order), every * self.config.batch)
-        chosen = self.order[position * shown // every : (position + 1) * shown // every]
-        compared = torch.empty(0, dtype=torch.long)
-        if len(self.data.pairs) and self.config.pairs:
-            compared = torch.randint(len(self.data.pairs), (self.config.pairs,), generator=self.generator)
-        pictured = torch.cat([chosen, self.data.pairs[compared].flatten()]).tolist()
-        pictures = random_crops([self.data.images[i] for i in pictured], self.share, self.generator)
-        ladder_levels: list[Tensor] = []
-        for _ in range(self.config.ladders if self.data.ladders else 0):
-            which = int(torch.randint(len(self.data.ladders), (1,), generator=self.generator))
-            ladder = self.data.ladders[which]
-            steps = torch.randperm(len(ladder), generator=self.generator)[:_LADDER_PICTURES].sort().values
-            ladder_levels.append(steps)
-            pictures += random_crop(ladder[steps], self.share, self.generator).unbind(0)
-        null = int(torch.randint(len(self.data.nulls), (1,), generator=self.generator))
-        pictures.append(random_crop(self.data.nulls[null], self.share, self.generator))
-        return chosen, compared, ladder_levels, pictures
-
     def losses(self) -> dict[str, Tensor]:
         """Return the losses of this step's batch."""
         config, data = self.config, self.data
-        chosen, compared, ladder_levels, pictures = self.batch()
-        standard = self.student.standardise(self.cache.features(pictures))
+        batch = self.batches.draw(self.step)
+        chosen, compared = batch.chosen, batch.compared
+        standard = self.student.standardise(self.cache.features(batch.pictures))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
             logits = self.student.read(standard)
         # The student's share of the work is done; a few dozen scores are compared on the CPU, where the evidence is.
@@ -235,18 +209,36 @@ class Trainer:
                 config.sigma,
                 self.usual_pair_trust,
             )
-            count += 2 * len(compared)
-        gaps, steps = [], []
-        for number, levels in enumerate(ladder_levels):
-            ladder = scores[count + _LADDER_PICTURES * number :][:_LADDER_PICTURES]
-            for a, b in ((0, 1), (0, 2), (1, 2)):
-                gaps.append(ladder[a] - ladder[b])
-                steps.append(levels[b] - levels[a])
-        if gaps:
-            targets = torch.special.ndtr(_LADDER_STEP * torch.stack(steps).float())
-            losses["ladder"] = fidelity_loss(torch.stack(gaps), targets, torch.ones(len(gaps)), config.sigma)
+        if batch.ladders:
+            losses["ladder"] = self._ladder_loss(scores, batch)
+            if "damage" in self.loss_names:
+                losses["damage"] = self._damage_loss(scores, batch)
         losses["null"] = (scores[-1:] - _NULL_CEILING).clamp(min=0).square().mean()
         return losses
+
+    def _ladder_loss(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Fidelity loss of a picture against its degraded versions, and of these against each other."""
+        gaps, steps = [], []
+        for ladder in batch.ladders:
+            of = scores[list(ladder.places)]
+            for a, b in torch.combinations(torch.arange(len(of))).tolist():
+                gaps.append(of[a] - of[b])
+                steps.append(ladder.levels[b] - ladder.levels[a])
+        targets = torch.special.ndtr(_LADDER_STEP * torch.stack(steps).float())
+        return fidelity_loss(torch.stack(gaps), targets, torch.ones(len(gaps)), self.config.sigma)
+
+    def _damage_loss(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Point-wise loss of degraded images against what the degradation leaves of their score."""
+        places, targets, weights = [], [], []
+        for ladder in batch.ladders:
+            if ladder.image is not None:
+                left = 1 - DEGRADATIONS[ladder.name].cost * ladder.levels[1:]
+                places += ladder.places[1:]
+                targets.append(self.data.targets[ladder.image] * left)
+                weights.append(self.trust[ladder.image].expand(len(left)))
+        if not places:
+            return scores.sum() * 0
+        return point_loss(scores[places], torch.cat(targets), torch.cat(weights))
 
     def advance(self) -> dict[str, float]:
         """Take one optimiser step and return the losses as numbers."""
@@ -267,7 +259,7 @@ class Trainer:
             "generator": self.generator.get_state(),
             "rng": torch.get_rng_state(),  # dropout draws from it
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-            "order": self.order,
+            "order": self.batches.order,
             "scales": self.scales,
             "recent": self.recent,
         }
@@ -279,4 +271,4 @@ class Trainer:
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
-        self.order, self.recent = state["order"], state["recent"]
+        self.batches.order, self.recent = state["order"], state["recent"]

@@ -121,7 +121,7 @@ def _train(
     data = load(config, left_out, loaded)
     log(
         f"{len(data.images)} images, {int(data.targets.isfinite().sum())} of them with scores, {len(data.pairs)} "
-        f"compared pairs, {len(data.ladders)} ladders; loaded in {time.monotonic() - began:.0f} s"
+        f"compared pairs, {len(data.pristine)} pristine photographs; loaded in {time.monotonic() - began:.0f} s"
     )
     for kind, problems in (("images that cannot be used", data.unreadable), ("lines of evidence", data.skipped)):
         if problems:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,11 @@ def restrict(evidence: Evidence, keep: Collection[str]) -> Evidence:
     return kept
 
 
-def read_evidence(paths: StrPath | Iterable[StrPath], keep: set[str] | None = None) -> Evidence:
+def read_evidence(
+    paths: StrPath | Iterable[StrPath],
+    keep: set[str] | None = None,
+    moved: Mapping[Path, Callable[[float], float]] | None = None,
+) -> Evidence:
     """Read evidence files of the format in `leafiqa.evidence.records`.
 
     A line that cannot be used is left out and reported. A last line without its line break that is no JSON is what an
@@ -62,12 +66,13 @@ def read_evidence(paths: StrPath | Iterable[StrPath], keep: set[str] | None = No
     Args:
         paths: a JSON-lines file, or several.
         keep: names of images to keep; judgments of others are left out, and pairs with one of them too.
+        moved: by file, what brings its scores to another scale.
 
     Raises:
         EvidenceError: a file cannot be read, or nothing usable is left.
     """
     files = [Path(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-    evidence = _read(files, keep)
+    evidence = _read(files, keep, moved or {})
     if not evidence.points and not evidence.pairs:
         why = f"; the first: {evidence.skipped[0][0]}: {evidence.skipped[0][1]}" if evidence.skipped else ""
         where = "" if keep is None else " (none on the images asked for; do the names read alike?)"
@@ -78,7 +83,9 @@ def read_evidence(paths: StrPath | Iterable[StrPath], keep: set[str] | None = No
     return evidence
 
 
-def _read(paths: list[Path], keep: set[str] | None) -> Evidence:
+def _read(
+    paths: list[Path], keep: set[str] | None, moved: Mapping[Path, Callable[[float], float]]
+) -> Evidence:
     evidence = Evidence()
     views: dict[str, Path] = {}
     for path in paths:
@@ -104,6 +111,10 @@ def _read(paths: list[Path], keep: set[str] | None) -> Evidence:
                 evidence.skipped.append((f"{path.name}:{number}", str(error)))
                 continue
             evidence.lines += 1
+            if path in moved:
+                judgments = [
+                    replace(one, score=moved[path](one.score)) if isinstance(one, Point) else one for one in judgments
+                ]
             # All judgments of a line are looked at: any() would stop at the first.
             if any([_add(evidence, _in_file(judgment, path, views), keep) for judgment in judgments]):
                 _note_who(evidence, record)
@@ -143,7 +154,7 @@ def cite(paths: Iterable[Path]) -> str:
     """
     return ", ".join(
         f"{path.name} (sha256 {sha256_of(path)[:12]}"
-        + "".join(f", {count} by {who}" for who, count in _read([path], None).teachers.most_common())
+        + "".join(f", {count} by {who}" for who, count in _read([path], None, {}).teachers.most_common())
         + ")"
         for path in paths
     )

@@ -31,7 +31,8 @@ from leafiqa.errors import EvidenceError, TrainingError
 from leafiqa.model.student import Student, pool_mean_std
 from leafiqa.training.averaging import average_states
 from leafiqa.training.batch_norm_folding import fold_batch_norm
-from leafiqa.training.degradations import DEGRADATIONS, ladder, null_image
+from leafiqa.training.degradations.ladders import DEGRADATIONS, ladder
+from leafiqa.training.degradations.nothing import null_image
 from leafiqa.training.losses.fidelity import fidelity_loss, preference
 from leafiqa.training.losses.point import point_loss
 from leafiqa.training.processes import connect
@@ -144,7 +145,6 @@ def test_only_train_images_that_can_be_read_are_used(small_run):
     data = load(read_config(small_run))
     assert data.targets.tolist() == pytest.approx([0.1 * i for i in range(8)])
     assert len(data.unreadable) == 1 and data.unreadable[0].startswith("8.png")
-    assert len(data.ladders) == 1  # one readable image scores 65 or more
 
 
 def test_a_file_that_was_replaced_since_it_was_judged_is_left_out(small_run):
@@ -253,6 +253,47 @@ def assert_same(found, expected, config):
     assert max(float((found[name] - start[name]).abs().max()) for name in start if "blocks.5" in name) > 1e-4
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=0, msg=name)
+
+
+def test_ladders_of_a_step_are_where_they_say(small_run):
+    """Each shows one image as it is and degraded, cut at one place; its own costs decide what its score should be."""
+    pristine = small_run.parent / "pristine"
+    pristine.mkdir()
+    Image.fromarray(make_picture(90, 90, seed=5)).save(pristine / "a.png")
+    config = replace(read_config(small_run), ladders=3, damage_weight=0.3, stored=96, pristine=pristine, pristine_holdout=0)
+    data = load(config)
+    assert {tuple(image.shape) for image in data.images} == {(3, 96, 96)}
+    run = Trainer(config, data, connect("cpu"))
+    batch = run.batches.draw(0)
+    assert len(batch.ladders) == 4 and len(batch.pictures) == 4 + 3 * 2 + 3 + 1
+    assert {tuple(picture.shape) for picture in batch.pictures} == {(3, 48, 48)}
+    assert sorted(place for ladder in batch.ladders for place in ladder.places[1:]) == [4, 5, 6, 7, 8, 9, 11, 12]
+    for ladder in batch.ladders:
+        assert ladder.levels[0] == 0 < ladder.levels[1] < ladder.levels[2] <= 5
+        if ladder.image is not None:
+            assert batch.chosen[ladder.places[0]] == ladder.image
+        whole, mild, strong = (batch.pictures[place].float() for place in ladder.places)
+        assert 0 < (whole - strong).abs().mean() < 110 and not torch.equal(mild, strong)
+    scores = torch.full((len(batch.pictures),), 0.4)
+    for ladder in batch.ladders:
+        if ladder.image is not None:
+            left = 1 - DEGRADATIONS[ladder.name].cost * ladder.levels
+            scores[list(ladder.places)] = (data.targets[ladder.image] * left).float()
+    assert run._damage_loss(scores, batch) == pytest.approx(0, abs=1e-10)
+    assert run._damage_loss(scores + 0.05, batch) == pytest.approx(0.0125, rel=1e-3)
+    assert run._ladder_loss(-scores, batch) > run._ladder_loss(scores, batch)
+    assert set(run.losses()) >= {"point", "pair", "ladder", "damage", "null"}
+
+
+def test_a_single_new_reader_from_a_student_of_several(small_run):
+    small_run.write_text(re.sub("initial = .*", 'initial = "leaf"\nexperts = 1', small_run.read_text()))
+    config = read_config(small_run)
+    start = begin(config)
+    assert not start.trained_head and isinstance(start.student.head, torch.nn.Sequential)
+    known = leafiqa.create_metric("leaf", device="cpu").student.backbone.state_dict()
+    assert all(torch.equal(value, known[name]) for name, value in start.student.backbone.state_dict().items())
+    with pytest.raises(EvidenceError, match="experts must be 0 or 2"):
+        begin(replace(config, experts=3))
 
 
 def test_two_processes_killed_and_resumed_end_as_one(small_run):
@@ -419,11 +460,11 @@ def test_an_epoch_is_a_pass_over_all_evidence_and_a_short_run_warms_up(small_run
     assert run.steps_per_epoch == 15 // 2 and run.total == 21 and run.optimisation.warmup == 4
     shown = []
     for run.optimisation.step in range(7):
-        shown.append(run.batch()[0].tolist())
+        shown.append(run.batches.draw(run.step).chosen.tolist())
     # Each image once in an epoch, spread over its steps.
     assert sorted(i for part in shown for i in part) == list(range(6)) and max(map(len, shown)) == 1
     run = Trainer(replace(config, pairs=0), load(replace(config, pairs=0)), connect("cpu"))
-    assert run.steps_per_epoch == 1 and len(run.batch()[0]) == config.batch
+    assert run.steps_per_epoch == 1 and len(run.batches.draw(0).chosen) == config.batch
 
 
 def test_scores_and_pairs_share_the_weight_by_number_and_trust(small_run):
@@ -457,7 +498,7 @@ def test_few_scores_beside_many_comparisons_count_as_many_as_they_are(small_run)
     assert run.factors["point"] == pytest.approx((1 - run.factors["compared"]) * 7 / 2)
     counts = []
     for run.optimisation.step in range(7):
-        counts.append(len(run.batch()[0]))
+        counts.append(len(run.batches.draw(run.step).chosen))
     mean = sum(run.factors["point"] * (count > 0) for count in counts) / len(counts)
     assert mean == pytest.approx(1 - run.factors["compared"])
 
@@ -532,8 +573,8 @@ def test_a_bad_photograph_among_the_pristine_costs_its_ladders_only(small_run):
     config = replace(read_config(small_run), pristine=folder, pristine_holdout=0)
     data = load(config)
     assert sum(line.startswith("bad.png: ") for line in data.unreadable) == 1
-    assert len(data.ladders) == 1 + len(DEGRADATIONS)
-    assert data.ladders[-1][0].float().mean() == pytest.approx(127, abs=5)  # sixteen bits are not cut off to two greys
+    assert len(data.pristine) == 1
+    assert data.pristine[0].float().mean() == pytest.approx(127, abs=5)  # sixteen bits are not cut off to two greys
 
 
 def test_a_card_tells_what_its_beginning_has_seen(small_run, tmp_path):
@@ -592,9 +633,9 @@ def test_a_gate_learns_to_tell_sources_apart(small_run):
         (folder / f"set{number}.jsonl").write_text("\n".join(lines))
         evidence = (folder / f"set{number}.jsonl",)
         sources.append(replace(config.sources[0], name=str(number), images=folder / f"set{number}", evidence=evidence))
-    config = replace(config, sources=tuple(sources), experts=2, epochs=20, output=folder / "gated")
+    config = replace(config, sources=tuple(sources), experts=2, ladders=0, epochs=20, output=folder / "gated")
     student = quietly(config)
-    pictures = torch.tensor([[200.0, 40, 40], [40, 40, 200]])[:, :, None, None].expand(2, 3, 64, 64) / 255
+    pictures = torch.tensor([[200.0, 40, 40], [40, 40, 200]])[:, :, None, None].expand(2, 3, 48, 48) / 255
     with torch.no_grad():
         gate = student.head.gate(student.standardise(student.features(pictures))).softmax(1)
     assert gate[0, 0] > 0.7 and gate[1, 1] > 0.7

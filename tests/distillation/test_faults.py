@@ -248,7 +248,7 @@ def test_training_sees_pictures_in_their_own_shape(small_run):  # noqa: F811
     shapes = {tuple(image.shape[1:]) for image in data.images}
     assert tuple(data.images[0].shape[1:]) == look.size_for(50, 200) == (64, 256) and (256, 64) in shapes
     run = Trainer(config, data, connect("cpu"))
-    pictures = run.batch()[3]
+    pictures = run.batches.draw(0).pictures
     assert {tuple(picture.shape[1:]) for picture in pictures} <= {(48, 192), (192, 48), (96, 96)}
     run.advance()
 
