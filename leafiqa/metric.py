@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from leafiqa.errors import ImageError, InputError, warn_of_image
+from leafiqa.explanation import Explanation, explained
 from leafiqa.files import printable
 from leafiqa.images.decoding import Decoded
 from leafiqa.images.inputs import LOSS_TOLERANCE, check_tensor, from_decoded, raise_on_values, values_valid
@@ -167,6 +168,49 @@ class Metric(nn.Module):
             InputError: see `forward`.
         """
         return self._scores(images)
+
+    def explain(self, images: ImageLike | Iterable[ImageLike]) -> Explanation | list[Explanation | None]:
+        """Say of images how sure their scores are, what is wrong with them, and where.
+
+        Args:
+            images: as the metric itself takes them.
+
+        Returns:
+            An `Explanation` of a single image; of several, a `(B, 3, H, W)` tensor among them, a list in input order,
+            with None for a file that cannot be decoded, of which an `ImageWarning` says why.
+
+        Raises:
+            WeightsError: the student tells a score and nothing else.
+            InputError, ImageError: see `forward`.
+        """
+        if isinstance(images, Tensor) or is_single(images):
+            (resized, valid), notes = self._prepare_single(images)  # type: ignore[arg-type]
+            for note in notes:
+                warn_of_image(f"{short_name(images)}: {note}")
+            found = self._explain_resized(resized, valid)
+            if isinstance(images, Tensor) and images.ndim == 4:
+                return found
+            if found[0] is None:
+                raise InputError("the image has values outside [0, 1]")
+            return found[0]
+        return [one for prepared in self._prepare_each(images) for one in self._explain_resized(*prepared)]  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def _explain_resized(self, resized: Tensor, valid: Tensor) -> list[Explanation | None]:
+        with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
+            seen = [self.student.explain(part) for part in resized.split(_at_once(resized))]
+        pixels = (resized.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
+        names = self.student.aspects.defects if self.student.aspects is not None else ()
+        found: list[Explanation | None] = []
+        for part in seen:
+            rows = zip(part.logits.tolist(), part.errors.tolist(), part.severities.tolist(), part.cells.cpu().numpy())
+            for logit, error, severities, cells in rows:
+                place = len(found)
+                of = dict(zip(names, severities))
+                found.append(
+                    explained(logit, error, of, cells, self.score_range, pixels[place]) if bool(valid[place]) else None
+                )
+        return found
 
     def _scores(self, images: ImageLike | Iterable[ImageLike]) -> Tensor:
         if isinstance(images, Tensor) or is_single(images):

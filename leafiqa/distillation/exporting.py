@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import leafiqa
+from leafiqa.distillation.aspects import learn_aspects
 from leafiqa.distillation.config import Config, read_config
 from leafiqa.distillation.data import read_source
 from leafiqa.distillation.start import architecture
@@ -45,14 +47,31 @@ def student_name(config: Config) -> str:
     return name
 
 
-def export(config: Config, state: Path, folder: Path, *, overwrite: bool = False) -> Card:
-    """Write `NAME.safetensors` and `NAME.json` from a state dict that a run saved.
+def averaged_student(config: Config, state: Path) -> Student:
+    """Return the student, in evaluation mode on the CPU, of an `epochN.pt` that a run saved."""
+    student = Student(**architecture(config))
+    student.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
+    return student.requires_grad_(False).eval()
+
+
+def export(
+    config: Config,
+    state: Path,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    log: Callable[[str], None] = lambda line: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Card:
+    """Write `NAME.safetensors` and `NAME.json` from a state dict that a run saved, after learning the aspects.
 
     Args:
         config: the run's config; its `[card]` table adds to the card what only a person knows.
         state: an `epochN.pt` of the run.
         folder: where to write.
         overwrite: whether a student of that name may be replaced.
+        log: takes lines for the reader.
+        progress: called with how many pictures the aspects have been learned from, and how many there are.
 
     Returns:
         The card; its `accuracy` is empty until it is measured on the file written here.
@@ -62,16 +81,20 @@ def export(config: Config, state: Path, folder: Path, *, overwrite: bool = False
         OutputError: there is a student of that name, and `overwrite` is False.
     """
     arguments = architecture(config)
-    student = Student(**arguments)
-    student.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
+    student = averaged_student(config, state)
     mean, std = arguments.pop("mean"), arguments.pop("std")
-    of_sources = [read_source(config, source).evidence for source in config.sources]
+    sources = [read_source(config, source) for source in config.sources]
+    of_sources = [source.evidence for source in sources]
+    told = learn_aspects(config, student, sources, log, progress) if config.aspects else {}
+    if student.aspects is not None:
+        arguments["defects"] = student.aspects.defects
     training: dict[str, Any] = {
         "data": _data(config, of_sources),
         **config.card.get("training", {}),
         "recipe": "LEAF-style joint point-wise and pair-wise distillation, weighted by the evidence's reliability",
         **{name: getattr(config, name) for name in _RECORDED},
         **dict(zip(("lr", "head_lr"), config.rates)),
+        **({"aspects": told} if told else {}),
         "epochs_done": int(state.stem.removeprefix("epoch")),
     }
     if config.begins_at_student:
@@ -118,5 +141,5 @@ def _teachers(of_sources: list[Evidence]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    card = export(read_config(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]))
+    card = export(read_config(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), log=print)
     print(card.name, card.sha256)

@@ -133,7 +133,8 @@ def _distil(
     train(proper, processes, log, progress)
     if processes.rank:
         return None
-    card = export(config, epoch_path(config, config.epochs), config.output, overwrite=True)
+    state = epoch_path(config, config.epochs)
+    card = export(config, state, config.output, overwrite=True, log=log, progress=progress)
     if not plot_curves(config.output / "losses.csv", config.output / "losses.png"):
         log("losses.png is not drawn: it takes matplotlib (pip install matplotlib) and more than 20 steps")
     held_out = {

@@ -79,7 +79,7 @@ def collect_second_opinions(
         if all(opinion_path(folder, source, fold).exists() for source in config.sources):
             continue
         log(f"second opinions: training {fold + 1} of {config.crossfit}, without the images it will score")
-        part = replace(config, output=folder / f"fold{fold}")
+        part = replace(config, output=folder / f"fold{fold}", aspects=0)
         train(part, processes, log, progress, left_out=fold)
         if processes.rank == 0:
             export(part, epoch_path(part, part.epochs), part.output, overwrite=True)

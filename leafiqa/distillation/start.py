@@ -60,7 +60,9 @@ def architecture(config: Config) -> dict[str, Any]:
                 f"experts must be 0 or {has}, as of initial {config.initial!r}, or 1 for a new single reader, got "
                 f"{config.experts}"
             )
-        arguments = {**card.architecture, "mean": card.preprocess["mean"], "std": card.preprocess["std"]}
+        # Aspects are learned anew, once the student is finished.
+        known = {name: value for name, value in card.architecture.items() if name != "defects"}
+        arguments = {**known, "mean": card.preprocess["mean"], "std": card.preprocess["std"]}
         if config.experts:
             arguments["experts"] = config.experts
         return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
@@ -101,6 +103,7 @@ def begin(config: Config, weights: bool = True) -> Start:
     if config.begins_at_student and weights:
         file, card = resolve_text(config.initial)
         known = load_student(file, card)
+        known.aspects = None
         if config.experts == 1 and isinstance(known.head, Experts):
             student = Student(**arguments)
             student.backbone.load_state_dict(known.backbone.state_dict())

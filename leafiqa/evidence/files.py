@@ -94,6 +94,7 @@ def _read(
             lines = path.read_bytes().split(b"\n")
         except OSError as error:
             raise EvidenceError(f"cannot read evidence {path}: {error.strerror}") from error
+        judged: list[tuple[list[Point | Pair], dict[str, Any]]] = []
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -111,12 +112,12 @@ def _read(
                 evidence.skipped.append((f"{path.name}:{number}", str(error)))
                 continue
             evidence.lines += 1
-            if path in moved:
-                judgments = [
-                    replace(one, score=moved[path](one.score)) if isinstance(one, Point) else one for one in judgments
-                ]
+            judged.append((judgments, record))
+        asked = {name for judgments, _ in judged for one in judgments for name in getattr(one, "defects", None) or ()}
+        for judgments, record in judged:
+            mended = [_in_file(_complete(one, asked, moved.get(path)), path, views) for one in judgments]
             # All judgments of a line are looked at: any() would stop at the first.
-            if any([_add(evidence, _in_file(judgment, path, views), keep) for judgment in judgments]):
+            if any([_add(evidence, judgment, keep) for judgment in mended]):
                 _note_who(evidence, record)
     return evidence
 
@@ -131,6 +132,17 @@ def _add(evidence: Evidence, judgment: Point | Pair, keep: set[str] | None) -> b
     else:
         evidence.pairs.append(judgment)
     return True
+
+
+def _complete(judgment: Point | Pair, asked: set[str], move: Callable[[float], float] | None) -> Point | Pair:
+    """Return the judgment with all defects that its file names, and with its score on the scale that is wanted."""
+    if isinstance(judgment, Pair):
+        return judgment
+    if move is not None:
+        judgment = replace(judgment, score=move(judgment.score))
+    if judgment.defects is not None:
+        judgment = replace(judgment, defects={**dict.fromkeys(sorted(asked), 0.0), **judgment.defects})
+    return judgment
 
 
 def _in_file(judgment: Point | Pair, path: Path, views: dict[str, Path]) -> Point | Pair:

@@ -1,6 +1,7 @@
 """One judgment of a teacher, as an object and as a line of JSON. Raw facts only: reliability is computed from them.
 
     {"kind": "point", "image": "a.jpg", "score": 73, "scale": [0, 100], "confidence": 0.55, "view": "p1"}
+    {"kind": "point", "image": "a.jpg", "score": 73, "scale": [0, 100], "defects": {"blur": 2, "dark": 1}}
     {"kind": "point", "image": "a.jpg", "levels": {"poor": -2.3, "fair": -0.4, "good": -1.6}}
     {"kind": "pair", "images": ["a.jpg", "b.jpg"], "first": 0.83}
     {"kind": "ranking", "images": ["best.jpg", "middle.jpg", "worst.jpg"], "view": "p1"}
@@ -9,17 +10,20 @@
 impossible. `images` of a pair stand in the order they were shown, and `first` is the probability that the first one
 is the better. `view`, optional, names what was shown together: judgments of one view share its context. Optional
 `sha256` (of a point: the image's content; of pairs and rankings: a list) tells a file that was replaced since. Optional
-`rater` of a point names the person who rated. Names of images are relative to their folder and do not lead out of it.
+`rater` of a point names the person who rated. Optional `defects` of a point are what was seen wrong: names with
+severities, 1 slight, 2 clear, 3 severe; those that its file names elsewhere were not seen here. Names of images are relative to their folder and do not lead out of it.
 Other fields are allowed and left alone.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 LEVELS = ("bad", "poor", "fair", "good", "excellent")
+MOST_SEVERE = 3
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Point:
         view: what the image was shown together with, None if alone.
         sha256: of the image's content, None if not recorded.
         rater: the person who rated, None for a teacher that is no person.
+        defects: severities in [0, 3] by name of the defect, None if it was not asked for them.
     """
 
     image: str
@@ -45,6 +50,7 @@ class Point:
     view: str | None = None
     sha256: str | None = None
     rater: str | None = None
+    defects: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,13 +144,13 @@ def check_name(name: str) -> str:
 
 def _point(record: dict[str, Any]) -> Point:
     image, view, digest = record.get("image"), _text(record, "view"), _text(record, "sha256")
-    rater = _text(record, "rater")
+    rater, defects = _text(record, "rater"), _defects(record)
     if not isinstance(image, str) or not image:
         raise ValueError(f"image must be a name, got {image!r}")
     check_name(image)
     if "levels" in record:
         score, mass, entropy = _levels(record["levels"])
-        return Point(image, score, None, mass, entropy, view, digest, rater)
+        return Point(image, score, None, mass, entropy, view, digest, rater, defects)
     scale = record.get("scale")
     if not (isinstance(scale, list) and len(scale) == 2 and all(map(_finite, scale)) and scale[0] < scale[1]):
         raise ValueError(f"scale must be two numbers that rise, got {scale!r}")
@@ -152,7 +158,20 @@ def _point(record: dict[str, Any]) -> Point:
     if not (_finite(record.get("score")) and low <= record["score"] <= high):
         raise ValueError(f"score must be a number from {low} to {high}, got {record.get('score')!r}")
     confidence = None if record.get("confidence") is None else _share(record, "confidence")
-    return Point(image, (record["score"] - low) / (high - low), confidence, None, None, view, digest, rater)
+    score = (record["score"] - low) / (high - low)
+    return Point(image, score, confidence, None, None, view, digest, rater, defects)
+
+
+def _defects(record: dict[str, Any]) -> dict[str, float] | None:
+    value = record.get("defects")
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(name.strip() for name in value):
+        raise ValueError(f"defects must be severities by name, got {value!r}")
+    for name, severity in value.items():
+        if not (_finite(severity) and 0 <= severity <= MOST_SEVERE):
+            raise ValueError(f"severity of {name!r} must be a number from 0 to {MOST_SEVERE}, got {severity!r}")
+    return {name.strip(): float(severity) for name, severity in value.items()}
 
 
 def _levels(levels: Any) -> tuple[float, float, float]:

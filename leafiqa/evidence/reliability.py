@@ -124,6 +124,24 @@ def targets(evidence: Evidence) -> dict[str, Target]:
     return {image: target(points, apart) for image, points in evidence.points.items() if points}
 
 
+def severities(evidence: Evidence) -> dict[str, dict[str, float]]:
+    """Return for each image that was judged for defects their severities in [0, 3], means weighted by reliability.
+
+    Of several judgments those count that were asked for the defect; judgments of no reliability do not.
+    """
+    found = {}
+    for image, points in evidence.points.items():
+        sums: dict[str, tuple[float, float]] = {}
+        for point in points:
+            weight = of_point(point)
+            for name, severity in (point.defects or {}).items():
+                total, weights = sums.get(name, (0.0, 0.0))
+                sums[name] = (total + weight * severity, weights + weight)
+        if known := {name: total / weights for name, (total, weights) in sums.items() if weights > 0}:
+            found[image] = known
+    return found
+
+
 def order_consistency(pairs: Sequence[Pair]) -> tuple[dict[tuple[str, str], float], float | None]:
     """Return the order consistency of the directly compared pairs that were asked in both orders, and its mean."""
     asked: dict[tuple[str, str], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))

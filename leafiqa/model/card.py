@@ -20,6 +20,7 @@ _ARCHITECTURE: dict[str, tuple[type, ...]] = {
     "experts": (int,),
     "dropout": (int, float),
     "residual": (bool,),
+    "defects": (list, tuple),
 }
 _REQUIRED = ("format", "name", "sha256", "architecture", "preprocess", "score")
 
@@ -32,7 +33,7 @@ class Card:
         name: `arch.tag`, such as `leaf_lite0.general`.
         description: one sentence for humans.
         sha256: hash of the `.safetensors` file beside the card, 64 lower-case hex digits.
-        architecture: arguments of `Student`: `backbone`, `stages`, `hidden`.
+        architecture: arguments of `Student`: `backbone`, `stages`, `hidden`, ...
         preprocess: arguments of `Preprocess`.
         score: `range` (two numbers that no score leaves) and `unit` (what one unit means).
         teacher: who judged the training images, and how.
@@ -148,6 +149,9 @@ def _check_architecture(fields: dict[str, Any], where: str) -> None:
         good = type(value) in _ARCHITECTURE[name]
         if name == "stages":
             good = good and len(value) > 0 and all(type(stage) is int and stage >= 0 for stage in value)
+        elif name == "defects":
+            good = good and all(isinstance(one, str) and one.strip() and one == printable(one) for one in value)
+            good = good and len(set(value)) == len(value)
         elif name in ("hidden", "experts"):
             good = good and value >= 1
         elif name == "dropout":

@@ -104,7 +104,7 @@ def unpack_student(content: bytes, card: Card, where: str) -> Student:
         # Building a network draws random weights, which are then overwritten: leave the caller's random state alone.
         with torch.random.fork_rng(devices=[]):
             student = Student(
-                **{**card.architecture, "stages": tuple(card.architecture["stages"])},
+                **{name: tuple(v) if isinstance(v, list) else v for name, v in card.architecture.items()},
                 mean=preprocess.mean,
                 std=preprocess.std,
             ).float()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from leafiqa.errors import WeightsError
+from leafiqa.model.aspects import Aspects, Seen
 from leafiqa.model.head import Experts, reader
 
 # Variance floor in the pooled standard deviation: keeps its gradient finite on constant features.
@@ -18,6 +19,11 @@ def pool_mean_std(features: Tensor) -> Tensor:
     mean = features.mean(dim=(2, 3))
     variance = (features - mean[:, :, None, None]).square().mean(dim=(2, 3))
     return torch.cat([mean, (variance + _EPS).sqrt()], dim=1)
+
+
+def pool_stages(stages: list[Tensor]) -> Tensor:
+    """Pool the feature maps of a backbone to `(B, F)` float32."""
+    return torch.cat([pool_mean_std(stage) for stage in stages], dim=1)
 
 
 class Student(nn.Module):
@@ -37,6 +43,8 @@ class Student(nn.Module):
         std: per-channel standard deviation, RGB, of pixels in [0, 1].
         residual: add a linear function of the standardised features to the head's logit, zero at first: what
             few-shot calibration learns.
+        defects: names of the defects that the student can tell of; with any it has `aspects`, see
+            `leafiqa.model.aspects`.
 
     Raises:
         WeightsError: timm does not know the backbone.
@@ -57,6 +65,7 @@ class Student(nn.Module):
         mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
         std: tuple[float, float, float] = (0.5, 0.5, 0.5),
         residual: bool = False,
+        defects: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         import timm  # seconds to import, so not before a student is built
@@ -81,6 +90,15 @@ class Student(nn.Module):
         self.residual = nn.Linear(width, 1, bias=False) if residual else None
         if self.residual is not None:
             nn.init.zeros_(self.residual.weight)
+        self.aspects: Aspects | None = None
+        if defects:
+            self.add_aspects(defects)
+
+    def add_aspects(self, defects: tuple[str, ...]) -> Aspects:
+        """Give the student new aspects, which know nothing yet, in place of any that it has."""
+        info = self.backbone.feature_info
+        self.aspects = Aspects(defects, info.channels(), info.reduction()).to(self.feature_mean.device)  # type: ignore[union-attr, operator]
+        return self.aspects
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -94,10 +112,13 @@ class Student(nn.Module):
                 module.eval()
         return self
 
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Return the backbone's feature maps, `(B, C, h', w')` each, of `(B, 3, h, w)` pixels in [0, 1]."""
+        return list(self.backbone(((images - self.mean) / self.std).to(self._dtype)))
+
     def features(self, images: Tensor) -> Tensor:
         """Return pooled, not yet standardised features, `(B, F)` float32, of `(B, 3, h, w)` pixels in [0, 1]."""
-        normalised = ((images - self.mean) / self.std).to(self._dtype)
-        return torch.cat([pool_mean_std(stage) for stage in self.backbone(normalised)], dim=1)
+        return pool_stages(self.stages(images))
 
     def standardise(self, features: Tensor) -> Tensor:
         """Return pooled features `(B, F)` standardised with the fixed statistics."""
@@ -114,3 +135,18 @@ class Student(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return quality logits `(B,)`, float32, of resized `(B, 3, h, w)` float pixels in [0, 1]."""
         return self.read(self.standardise(self.features(images)))
+
+    def explain(self, images: Tensor) -> Seen:
+        """Return logits, their errors, defects and a map of resized `(B, 3, h, w)` float pixels in [0, 1].
+
+        Raises:
+            WeightsError: the student has no aspects.
+        """
+        if self.aspects is None:
+            raise WeightsError(
+                "this student tells a score and nothing else: it was made without aspects. The bundled `leaf` has "
+                "them, and so has what `leafiqa distill` makes"
+            )
+        stages = self.stages(images)
+        standard = self.standardise(pool_stages(stages))
+        return self.aspects(stages, (images.shape[2], images.shape[3]), standard, self.read(standard))

@@ -120,6 +120,14 @@ class OnnxMetric:
         except InputError as error:
             raise InputError(f"image {index}: {error}") from error
 
+    def explain(self, images: object) -> None:
+        """Refuse: what is said beside a score takes torch.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("explaining a score takes torch: create_metric(..., backend='torch').explain(image)")
+
     def decode(self, image: ImageLike) -> Decoded:
         """Return the pixels of a file, PIL image or array, as small as `draft` allows."""
         return to_pixels(image, self.preprocess.smallest_draft if self.draft else None)

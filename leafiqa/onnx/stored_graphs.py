@@ -29,7 +29,8 @@ def architecture_key(card: Card) -> str:
     fields = {**card.architecture, "mean": card.preprocess.get("mean"), "std": card.preprocess.get("std")}
     for name, usual in (("experts", 1), ("hidden", 128), ("residual", False)):
         fields.setdefault(name, usual)
-    fields.pop("dropout", None)
+    for name in ("dropout", "defects"):  # without a part in the score
+        fields.pop(name, None)
     text = json.dumps(fields, sort_keys=True)
     return f"{fields['backbone']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 

@@ -127,6 +127,7 @@ crop = 48
 epochs = 3
 batch = 4
 ladders = 1
+aspects = 0
 warmup = 2
 bf16 = false
 [[sources]]
