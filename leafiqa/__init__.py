@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leafiqa.api.generators import best, compare, report
-    from leafiqa.api.making import calibrate, distill, import_judgments, select, summarise_evidence
+    from leafiqa.api.making import (
+        calibrate,
+        distill,
+        export_conversations,
+        import_judgments,
+        select,
+        summarise_evidence,
+    )
     from leafiqa.api.rating import export_ratings, rate, summarise_ratings
     from leafiqa.api.using import create_metric, evaluate, export, iter_scores, model_card, push, score
     from leafiqa.errors import (
@@ -42,7 +49,14 @@ __version__ = "0.2.0"
 # Where each public name lives. Loaded on first use, so that `import leafiqa` is cheap and needs no torch.
 _HOMES = {
     "leafiqa.api.generators": ("best", "compare", "report"),
-    "leafiqa.api.making": ("calibrate", "distill", "import_judgments", "select", "summarise_evidence"),
+    "leafiqa.api.making": (
+        "calibrate",
+        "distill",
+        "export_conversations",
+        "import_judgments",
+        "select",
+        "summarise_evidence",
+    ),
     "leafiqa.api.rating": ("export_ratings", "rate", "summarise_ratings"),
     "leafiqa.api.using": ("create_metric", "evaluate", "export", "iter_scores", "model_card", "push", "score"),
     "leafiqa.errors": (
@@ -92,6 +106,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "export_conversations",
     "export_ratings",
     "import_judgments",
     "iter_scores",

@@ -72,7 +72,9 @@ class Explanation:
 
     def __str__(self) -> str:
         low, high = self.interval
-        first = f"{self.score:.3f}, standard error {self.standard_error:.3f}, nine in ten within {low:.3f} to {high:.3f}"
+        first = (
+            f"{self.score:.3f}, standard error {self.standard_error:.3f}, nine in ten within {low:.3f} to {high:.3f}"
+        )
         told = [f"{name} {_WORDS[min(3, round(severity))]} ({severity:.1f})" for name, severity in self.seen.items()]
         down, across = self.worst_place
         where = f"{('top', 'middle', 'bottom')[int(3 * down)]} {('left', 'centre', 'right')[int(3 * across)]}"

@@ -169,31 +169,45 @@ class Metric(nn.Module):
         """
         return self._scores(images)
 
-    def explain(self, images: ImageLike | Iterable[ImageLike]) -> Explanation | list[Explanation | None]:
-        """Say of images how sure their scores are, what is wrong with them, and where.
+    def explain(self, image: ImageLike) -> Explanation:
+        """Say of an image how sure its score is, what is wrong with it, and where.
 
         Args:
-            images: as the metric itself takes them.
-
-        Returns:
-            An `Explanation` of a single image; of several, a `(B, 3, H, W)` tensor among them, a list in input order,
-            with None for a file that cannot be decoded, of which an `ImageWarning` says why.
+            image: one image, in any form that the metric itself takes.
 
         Raises:
             WeightsError: the student tells a score and nothing else.
-            InputError, ImageError: see `forward`.
+            InputError: several images, see `explain_each`; or a wrong type, shape or values.
+            ImageError: it cannot be decoded.
         """
-        if isinstance(images, Tensor) or is_single(images):
-            (resized, valid), notes = self._prepare_single(images)  # type: ignore[arg-type]
-            for note in notes:
-                warn_of_image(f"{short_name(images)}: {note}")
-            found = self._explain_resized(resized, valid)
-            if isinstance(images, Tensor) and images.ndim == 4:
-                return found
-            if found[0] is None:
-                raise InputError("the image has values outside [0, 1]")
-            return found[0]
-        return [one for prepared in self._prepare_each(images) for one in self._explain_resized(*prepared)]  # type: ignore[arg-type]
+        if not isinstance(image, Tensor) and not is_single(image):
+            raise InputError(f"explain takes one image, explain_each several; got {type(image).__name__}")
+        (resized, valid), notes = self._prepare_single(image)
+        for note in notes:
+            warn_of_image(f"{short_name(image)}: {note}")
+        found = self._explain_resized(resized, valid)
+        if len(found) != 1 or found[0] is None:
+            wrong = f"{len(found)} images; explain_each takes several" if len(found) != 1 else "values outside [0, 1]"
+            raise InputError(f"explain takes one image, this tensor has {wrong}")
+        return found[0]
+
+    def explain_each(self, images: Iterable[ImageLike]) -> list[Explanation | None]:
+        """Explain several images.
+
+        Args:
+            images: a tensor `(B, 3, H, W)`, or an iterable of images in any mixture of forms and sizes.
+
+        Returns:
+            An `Explanation` each, in input order; None for a file that cannot be decoded, of which an `ImageWarning`
+            says why.
+
+        Raises:
+            WeightsError: the student tells a score and nothing else.
+            InputError: see `forward`.
+        """
+        if isinstance(images, Tensor):
+            return self._explain_resized(*self._prepare_single(images)[0])
+        return [one for prepared in self._prepare_each(images) for one in self._explain_resized(*prepared)]
 
     @torch.no_grad()
     def _explain_resized(self, resized: Tensor, valid: Tensor) -> list[Explanation | None]:

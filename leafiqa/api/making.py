@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from leafiqa.api.arguments import Paths, Progress, as_files, as_labels
 from leafiqa.arguments import whole_number
+from leafiqa.errors import InputError
 from leafiqa.scoring.backends import as_metric
 
 if TYPE_CHECKING:
@@ -198,6 +199,49 @@ def summarise_evidence(files: Paths, images: str | os.PathLike[str] | None = Non
     from leafiqa.evidence.summary import summarise_files
 
     return summarise_files(as_files(files), None if images is None else Path(images))
+
+
+def export_conversations(
+    files: Paths,
+    output: str | os.PathLike[str],
+    *,
+    prompts: str | os.PathLike[str] | None = None,
+    least_reliability: float = 0.0,
+    overwrite: bool = False,
+) -> int:
+    """Write evidence as an instruction-tuning set for vision-language models: scores, comparisons, defects in words.
+
+    Args:
+        files: a JSON-lines file of evidence, or several.
+        output: a `.json` file, in the layout that LLaVA's and Qwen-VL's trainers read; images' names are as in the
+            evidence.
+        prompts: TOML file with prompts of your own, see docs/label.md.
+        least_reliability: leave out judgments that are trusted less, from 0 to 1.
+        overwrite: whether `output` may be replaced.
+
+    Returns:
+        How many conversations were written.
+
+    Raises:
+        EvidenceError: a file cannot be read, or nothing in it can be used.
+        OutputError: `output` is there already.
+        InputError: the prompts cannot be read.
+    """
+    import json
+
+    from leafiqa.evidence.files import read_evidence
+    from leafiqa.files import as_path, check_output, write_whole
+    from leafiqa.teachers.conversations import as_conversations
+    from leafiqa.teachers.prompts import read_prompts
+
+    if not 0 <= least_reliability <= 1:
+        raise InputError(f"least_reliability must be from 0 to 1, got {least_reliability!r}")
+    given = as_files(files)
+    check_output(output, inputs=given, overwrite=overwrite)
+    asked = read_prompts(None if prompts is None else as_path(prompts, "prompts"))
+    told = as_conversations(read_evidence(given), asked, least_reliability)
+    write_whole(Path(output), json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    return len(told)
 
 
 def import_judgments(

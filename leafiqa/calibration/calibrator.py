@@ -15,10 +15,10 @@ from scipy.stats import spearmanr
 import leafiqa
 from leafiqa.arguments import two_rising
 from leafiqa.calibration.cross_validation import HEAD_LEAST, Choice, Labels, choose, expected, held_out_agreement
+from leafiqa.calibration.doubts import with_doubts
 from leafiqa.calibration.features import extract
 from leafiqa.calibration.fine_tuning import FULL_LEAST, prepare_images
 from leafiqa.calibration.fine_tuning_rung import Material, try_full
-from leafiqa.calibration.doubts import with_doubts
 from leafiqa.calibration.fit import Array
 from leafiqa.calibration.merging import with_fit
 from leafiqa.calibration.teacher_labels import Judged, gather
@@ -346,9 +346,7 @@ def calibrate_metric(
                 student, predicted, choice = tuned, tuned_predicted, Choice("full", choice.ridge)
             else:
                 predicted = tuned_predicted
-    with_doubts(
-        student, metric.student, labels.logits, labels.features, targets, weights, predicted.predictions
-    )
+    with_doubts(student, metric.student, labels.logits, labels.features, targets, weights, predicted.predictions)
     stands_for = np.array([row.stands_for for row in kept])
     weighted = bool(np.ptp(stands_for) > 0)
     own_low, own_high = metric.score_range

@@ -60,6 +60,7 @@ from leafiqa.cli.progress import progress
     type=click.IntRange(2, 8),
     help="Judge SHEET x SHEET images in one view and call instead of each by itself; with --server.",
 )
+@click.option("--defects", is_flag=True, help="Also ask what is wrong with each image; with --server.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 512), default=16, show_default=True, help="Questions under way at once."
 )

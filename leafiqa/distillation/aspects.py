@@ -143,7 +143,9 @@ def learn_aspects(
             off.append((float(logits[0]), scores[number][name].score))
         size = (pictures.shape[2], pictures.shape[3])
         local = aspects.local_features([stage[2:] for stage in stages_of], size)[0].detach()
-        share = functional.adaptive_avg_pool2d(torch.from_numpy(mask)[None, None], local.shape[1:])[0, 0]
+        share = functional.adaptive_avg_pool2d(torch.from_numpy(mask)[None, None], (local.shape[1], local.shape[2]))[
+            0, 0
+        ]
         apart = torch.where(share > 0.5, logits[1], logits[0]) - logits[2]
         loss = 0.98 * loss + 0.02 * where.see(local, apart, cell_weights(share))
     fit_severities(aspects, torch.stack(rows), torch.stack(known))
@@ -155,8 +157,8 @@ def learn_aspects(
         fit_deviation(aspects, logits, seen, wanted)
         of_errors = f"from {len(held_out)} held-out pictures"
     else:
-        own = held_out or [(torch.tensor(a), None, torch.tensor(b)) for a, b in off]
-        same_deviation(aspects, torch.stack([row[0] for row in own]), torch.stack([row[2] for row in own]))
+        own = [(float(logit), float(score)) for logit, _, score in held_out] or off
+        same_deviation(aspects, torch.tensor([row[0] for row in own]), torch.tensor([row[1] for row in own]))
         of_errors = f"the same for all, from {len(own)} {'held-out' if held_out else 'training'} pictures"
     aspects.requires_grad_(False)
     aspects.to(student.feature_mean.device)
@@ -223,9 +225,7 @@ def _region(height: int, width: int, rng: np.random.Generator) -> NDArray[np.flo
     return ndimage.gaussian_filter(mask, 0.02 * min(height, width)) if rng.integers(2) else mask
 
 
-def _held_out(
-    config: Config, sources: Sequence[SourceEvidence], eyes: _Eyes
-) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _held_out(config: Config, sources: Sequence[SourceEvidence], eyes: _Eyes) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Return logit, standardised features and the teacher's score of each held-out picture that can be read."""
     found = []
     jobs = [

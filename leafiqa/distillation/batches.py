@@ -90,7 +90,9 @@ class Batches:
         first_extra = len(chosen) + 2 * len(compared)
         for place, image in enumerate(chosen.tolist()):
             if place in spoilt:
-                shown_picture, *degraded = self._ladder(batch, data.images[image], image, place, first_extra + len(extra))
+                shown_picture, *degraded = self._ladder(
+                    batch, data.images[image], image, place, first_extra + len(extra)
+                )
                 extra += degraded
             else:
                 shown_picture = self.cut(data.images[image])
@@ -119,7 +121,7 @@ class Batches:
     def _ladder(
         self, batch: Batch, picture: Tensor, image: int | None, own_place: int, next_place: int
     ) -> list[Tensor]:
-        """Note a ladder in the batch and return its pictures: as it is at `own_place`, degraded from `next_place` on."""
+        """Note a ladder in the batch and return its pictures: the own one, then those from `next_place` on."""
         names = list(DEGRADATIONS)
         name = names[int(torch.randint(len(names), (1,), generator=self._generator))]
         seed = int(torch.randint(2**31, (1,), generator=self._generator))

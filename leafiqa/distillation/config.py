@@ -151,8 +151,8 @@ class Config:
             of each source; see `leafiqa.evidence.linking`.
         reconcile: bring the scores of all sources to the scale of the student that training begins at, which takes
             teachers that are not equally strict; see `leafiqa.distillation.scales`.
-        aspects: pictures that the finished student learns defects, their places and its own errors from, a part of them
-            degraded; it takes about four times as long as scoring them. 0 does without: the student tells a score alone.
+        aspects: pictures that the finished student learns defects, their places and its own errors from, degraded in
+            part; it takes about four times as long as scoring them. 0 does without: it tells a score alone.
         seed: seeds everything random.
         bf16: run the student in bfloat16 autocast; faster on GPUs and on CPUs with bfloat16 instructions, slower on
             others.

@@ -229,7 +229,9 @@ class Trainer:
 
     def _damage_loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """Point-wise loss of degraded images against what the degradation leaves of their score."""
-        places, targets, weights = [], [], []
+        places: list[int] = []
+        targets: list[Tensor] = []
+        weights: list[Tensor] = []
         for ladder in batch.ladders:
             if ladder.image is not None:
                 left = 1 - DEGRADATIONS[ladder.name].cost * ladder.levels[1:]

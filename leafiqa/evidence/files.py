@@ -83,9 +83,7 @@ def read_evidence(
     return evidence
 
 
-def _read(
-    paths: list[Path], keep: set[str] | None, moved: Mapping[Path, Callable[[float], float]]
-) -> Evidence:
+def _read(paths: list[Path], keep: set[str] | None, moved: Mapping[Path, Callable[[float], float]]) -> Evidence:
     evidence = Evidence()
     views: dict[str, Path] = {}
     for path in paths:

@@ -16,6 +16,7 @@ from leafiqa.evidence.reliability import (
     order_consistency,
     preferences,
     repeat_correlation,
+    severities,
     targets,
     view_agreement,
 )
@@ -46,6 +47,7 @@ class Summary:
         ranking_agreement: mean agreement of a view's rankings with its scores.
         pair_reliability: mean reliability of pairs.
         components: parts of the comparison graph that no comparison connects.
+        defects: by name, of how many images it is slight, clear and severe; most often clear or severe first.
         coverage: of a folder, where one was given: images in it, how many have scores and comparisons, and how many
             judged images are not there.
         remarks: lines and files left out, one sentence each.
@@ -70,6 +72,7 @@ class Summary:
     ranking_agreement: float | None
     pair_reliability: float | None
     components: int
+    defects: dict[str, list[int]] = field(default_factory=dict)
     coverage: dict[str, int] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
@@ -110,6 +113,7 @@ def summarise(evidence: Evidence) -> Summary:
         ranking_agreement=_mean(list(view_agreement(evidence).values())),
         pair_reliability=_mean([preference.reliability for preference in decided]),
         components=_components(evidence),
+        defects=_defects(evidence),
     )
 
 
@@ -141,6 +145,8 @@ def summarise_files(files: Sequence[Path], folder: Path | None = None) -> Summar
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {' '.join(map(str, counts))}" for name, counts in value.items()) or "-"
     if isinstance(value, list):
         return " ".join(f"{item:.3f}" for item in value)
     return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
@@ -165,6 +171,16 @@ def coverage(evidence: Evidence, folder: Path) -> dict[str, int]:
         "compared_there": len(there & compared),
         "missing": sum(not os.path.isfile(folder / name) for name in evidence.images),
     }
+
+
+def _defects(evidence: Evidence) -> dict[str, list[int]]:
+    counts: dict[str, list[int]] = {}
+    for of in severities(evidence).values():
+        for name, severity in of.items():
+            steps = counts.setdefault(name, [0, 0, 0])
+            if severity >= 0.5:
+                steps[min(3, int(severity + 0.5)) - 1] += 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1][1] - item[1][2], item[0])))
 
 
 def _mean(values: list[float]) -> float | None:

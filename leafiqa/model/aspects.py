@@ -79,7 +79,7 @@ class Aspects(nn.Module):
     def local_features(self, stages: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """Return what the map is read from, `(B, C, h / 16, w / 16)` float32, standardised.
 
-        Of stages finer than a cell these are the mean and the standard deviation within it, of others their value there.
+        Of stages finer than a cell these are mean and standard deviation within it, of others their value there.
 
         Args:
             stages: the backbone's feature maps.

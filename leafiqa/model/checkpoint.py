@@ -96,6 +96,9 @@ def unpack_student(content: bytes, card: Card, where: str) -> Student:
     from leafiqa.model.student import Student
 
     preprocess = Preprocess.from_dict(card.preprocess)
+    arguments: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in card.architecture.items()
+    }
     try:
         tensors = {name: tensor.float() for name, tensor in load(content).items()}
         for name, tensor in tensors.items():
@@ -104,7 +107,7 @@ def unpack_student(content: bytes, card: Card, where: str) -> Student:
         # Building a network draws random weights, which are then overwritten: leave the caller's random state alone.
         with torch.random.fork_rng(devices=[]):
             student = Student(
-                **{name: tuple(v) if isinstance(v, list) else v for name, v in card.architecture.items()},
+                **arguments,
                 mean=preprocess.mean,
                 std=preprocess.std,
             ).float()

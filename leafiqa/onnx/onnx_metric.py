@@ -120,7 +120,7 @@ class OnnxMetric:
         except InputError as error:
             raise InputError(f"image {index}: {error}") from error
 
-    def explain(self, images: object) -> None:
+    def explain(self, image: object) -> None:
         """Refuse: what is said beside a score takes torch.
 
         Raises:

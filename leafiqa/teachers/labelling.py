@@ -78,6 +78,7 @@ def label(
     repeat: int = 1,
     mode: str = "auto",
     sheet: int | None = None,
+    defects: bool = False,
     concurrency: int = 16,
     max_side: int = 1024,
     prompts: StrPath | None = None,
@@ -113,6 +114,8 @@ def label(
         repeat: judge each image so often; sampled where numbers are asked for.
         mode: "levels" reads log-probabilities, "number" asks for a number, "auto" finds out.
         sheet: judge `sheet` x `sheet` images, 2 to 8, in one view and call instead of each by itself; with a server.
+        defects: also ask what is wrong with each image, in a call of its own where the judgment is read from
+            log-probabilities; judgments by number and on sheets name it anyway. With a server.
         concurrency: questions under way at once.
         max_side: send images at most this large, in pixels; 0 sends them as they are.
         prompts: TOML file with prompts of your own.
@@ -151,7 +154,7 @@ def label(
         whole_number(number, name, least)
     if not timeout > 0:
         raise InputError(f"timeout must be a positive number of seconds, got {timeout!r}")
-    _check(mode, pairs, repeat, sheet, servers, concurrency, teacher)
+    _check(mode, pairs, repeat, sheet, defects, servers, concurrency, teacher)
     output = as_path(output, "output")
     names, places, root, found = _names(images, recursive, folder)
     for line in found.remarks():
@@ -191,8 +194,8 @@ def label(
             return result
         if isinstance(teacher, str):
             judge, threads, link = _teacher(
-                teacher, servers, asked, key, timeout, attempts, concurrency, mode, max_side, repeat, extra, revision,
-                device, dtype, batch_size,
+                teacher, servers, asked, key, timeout, attempts, concurrency, mode, max_side, repeat, defects, extra,
+                revision, device, dtype, batch_size,
             )  # fmt: skip
         else:
             judge, threads, link = teacher, concurrency, None
@@ -237,7 +240,14 @@ def label(
 
 
 def _check(
-    mode: str, pairs: int, repeat: int, sheet: int | None, servers: Sequence[str], concurrency: int, teacher: object
+    mode: str,
+    pairs: int,
+    repeat: int,
+    sheet: int | None,
+    defects: bool,
+    servers: Sequence[str],
+    concurrency: int,
+    teacher: object,
 ) -> None:
     if mode not in MODES:
         raise InputError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
@@ -249,6 +259,8 @@ def _check(
         raise InputError(f"teacher must be a model's name, or an object that judges, got {teacher!r}")
     if sheet and not servers and isinstance(teacher, str):
         raise InputError("contact sheets are answered in words: sheet needs a server (--server)")
+    if defects and not servers and isinstance(teacher, str):
+        raise InputError("defects are named in words: defects needs a server (--server)")
 
 
 def _names(
@@ -281,6 +293,7 @@ def _teacher(
     mode: str,
     max_side: int,
     repeat: int,
+    defects: bool,
     extra: dict[str, Any] | None,
     revision: str | None,
     device: str,
@@ -298,6 +311,7 @@ def _teacher(
             prompts=prompts,
             mode=mode,
             max_side=max_side or None,
+            defects=defects,
             temperature=0.7 if repeat > 1 else 0.0,
             extra=extra,
         )

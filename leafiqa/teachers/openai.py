@@ -20,6 +20,7 @@ from PIL import Image
 
 from leafiqa.errors import TeacherError, TeacherRefused, TeacherUnusable
 from leafiqa.evidence.records import LEVELS
+from leafiqa.teachers.defects import read_defects
 from leafiqa.teachers.http import Servers
 from leafiqa.teachers.prompts import Prompt, read_prompts
 from leafiqa.teachers.protocol import Answer
@@ -30,7 +31,8 @@ from leafiqa.teachers.words import word_logprobs
 _TOPS = (20, 5)
 # Below this share of the probability on the words asked for, the model answered something else.
 _LEAST_MASS = 0.1
-_NUMBER_TOKENS = 60
+_NUMBER_TOKENS = 160
+_SHEET_TOKENS = 60
 
 
 class ServerTeacher:
@@ -43,6 +45,8 @@ class ServerTeacher:
         mode: "levels" reads log-probabilities, "number" asks for a number, "auto" begins with levels and goes over to
             numbers at the first answer without log-probabilities.
         max_side: images are made smaller to at most this side, in pixels; None leaves them as they are.
+        defects: ask for defects in a question of their own where an answer is one word; where it is JSON they are part
+            of it.
         temperature: of numbers; above 0 repeated questions get different answers.
         extra: fields added to each request, such as `chat_template_kwargs`; they go before leafiqa's own of the same
             name, such as `max_tokens`. Models that refuse `max_tokens` are asked with `max_completion_tokens`.
@@ -56,12 +60,13 @@ class ServerTeacher:
         prompts: dict[str, Prompt] | None = None,
         mode: str = "auto",
         max_side: int | None = 1024,
+        defects: bool = False,
         temperature: float = 0.0,
         extra: dict[str, Any] | None = None,
     ) -> None:
         self.name = model
         self._servers, self._prompts, self._max_side = servers, prompts or read_prompts(), max_side
-        self._extra, self._temperature = extra or {}, temperature
+        self._extra, self._temperature, self._defects = extra or {}, temperature, defects
         self._numbers = mode == "number"
         self._may_change = mode == "auto"
         self._restricted: dict[tuple[str, ...], dict[int, str]] = {}
@@ -81,13 +86,32 @@ class ServerTeacher:
             answer = self._by_words("point-levels", [image], LEVELS)
             if answer is not None:
                 logprobs, asked, tokens = answer
-                return Answer({"levels": {k: round(v, 5) for k, v in logprobs.items()}}, asked, tokens)
+                levels: dict[str, Any] = {"levels": {k: round(v, 5) for k, v in logprobs.items()}}
+                told = Answer(levels, asked, tokens)
+                return self._with_defects(image, told) if self._defects else told
         found, asked, tokens = self._by_number("point-number", [image])
         score, confidence = _number(found, "score", 0, 100), _number(found, "confidence", 0, 1, optional=True)
         judgment: dict[str, Any] = {"score": score, "scale": [0, 100]}
         if confidence is not None:
             judgment["confidence"] = confidence
+        if (defects := read_defects(found.get("defects"))) is not None:
+            judgment["defects"] = defects
         return Answer(judgment, asked, tokens)
+
+    def _with_defects(self, image: Image.Image, answer: Answer) -> Answer:
+        """Return an answer with the defects, which are asked for by themselves; as it is where no answer names any."""
+        try:
+            found, _, tokens = self._by_number("defects-number", [image])
+        except TeacherUnusable:
+            raise
+        except TeacherError as error:
+            found, tokens = {}, error.tokens
+        defects = read_defects(found.get("defects"))
+        return Answer(
+            answer.judgment if defects is None else {**answer.judgment, "defects": defects},
+            answer.asked,
+            (answer.tokens[0] + tokens[0], answer.tokens[1] + tokens[1]),
+        )
 
     def compare(self, first: Image.Image, second: Image.Image) -> Answer:
         """Compare two images, shown in this order."""
@@ -111,12 +135,18 @@ class ServerTeacher:
         cell = max(max(image.size) for image in images)
         if self._max_side is not None:
             cell = min(cell, largest_cell(count, self._max_side))
-        found, asked, tokens = self._ask_number(prompt, [compose(images, cell)], 40 + 20 * count, self._temperature)
+        found, asked, tokens = self._ask_number(
+            prompt, [compose(images, cell)], _SHEET_TOKENS * (1 + count), self._temperature
+        )
         scores, confidences, ranking = read_sheet(found, count)
-        points = [
+        points: list[dict[str, Any]] = [
             {"score": score, "scale": [0, 100], **({} if confidence is None else {"confidence": confidence})}
             for score, confidence in zip(scores, confidences)
         ]
+        named = found.get("defects")
+        for point, of in zip(points, named if isinstance(named, list) and len(named) == count else []):
+            if (defects := read_defects(of)) is not None:
+                point["defects"] = defects
         return Answer({"points": points, "ranking": ranking}, {**asked, "cell": cell}, tokens)
 
     def _by_words(

@@ -14,7 +14,15 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PURPOSES = ("point-levels", "point-number", "pair-words", "pair-number", "sheet-number")
+PURPOSES = (
+    "point-levels",
+    "point-number",
+    "defects-number",
+    "defects-words",
+    "pair-words",
+    "pair-number",
+    "sheet-number",
+)
 
 
 @dataclass(frozen=True)

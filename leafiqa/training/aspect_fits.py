@@ -98,7 +98,7 @@ def fit_deviation(aspects: Aspects, logits: Tensor, severities: Tensor, targets:
     with torch.no_grad():
         layer.weight.copy_((weight / spread)[None])
         layer.bias.copy_((bias - (weight / spread) @ middle)[None])
-        layer.bias += math.log(doubt_of(off, aspects.errors(logits, severities)))
+        layer.bias.add_(math.log(doubt_of(off, aspects.errors(logits, severities))))
 
 
 def same_deviation(aspects: Aspects, logits: Tensor, targets: Tensor) -> None:

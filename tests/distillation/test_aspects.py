@@ -51,22 +51,29 @@ def test_a_distilled_student_explains(small_run):  # noqa: F811
         line["defects"] = {"blur": 3} if number % 2 else {}
     (small_run.parent / "evidence.jsonl").write_text("\n".join(map(json.dumps, lines)))
     made = leafiqa.distill(replace(read_config(small_run), epochs=1, look=64, aspects=6))
-    assert made.card.architecture["defects"] == list(defect_names([])) and made.card.training["aspects"]["pictures"] == 6
+    assert (
+        made.card.architecture["defects"] == list(defect_names([])) and made.card.training["aspects"]["pictures"] == 6
+    )
     picture = np.asarray(Image.open(small_run.parent / "images" / "1.png"))
     found = made.metric.explain(picture)
     assert found.score == pytest.approx(made.metric(picture).item(), abs=1e-5)
     assert found.interval[0] < found.score < found.interval[1] and set(found.defects) == set(defect_names([]))
-    several = made.metric.explain([picture, small_run.parent / "images" / "1.png"])
+    several = made.metric.explain_each([picture, small_run.parent / "images" / "1.png"])
     assert [one.score for one in several] == pytest.approx([found.score] * 2, abs=1e-5)
     batch = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].repeat(2, 1, 1, 1)
-    assert [one.score for one in made.metric.explain(batch)] == pytest.approx([found.score] * 2, abs=1e-5)
+    assert [one.score for one in made.metric.explain_each(batch)] == pytest.approx([found.score] * 2, abs=1e-5)
     with pytest.warns(leafiqa.ImageWarning, match=r"8\.png"):
-        assert made.metric.explain([small_run.parent / "images" / "8.png", picture])[0] is None
+        assert made.metric.explain_each([small_run.parent / "images" / "8.png", picture])[0] is None
+    for several in ([picture, picture], batch):
+        with pytest.raises(leafiqa.InputError, match="explain_each"):
+            made.metric.explain(several)
     with pytest.raises(leafiqa.ImageError):
         made.metric.explain(small_run.parent / "images" / "8.png")
     # What begins at it learns its own.
     again = leafiqa.distill(
-        replace(read_config(small_run), epochs=1, look=64, aspects=0, initial=str(made.path), output=made.path.parent / "b")
+        replace(
+            read_config(small_run), epochs=1, look=64, aspects=0, initial=str(made.path), output=made.path.parent / "b"
+        )
     )
     assert "defects" not in again.card.architecture
     with pytest.raises(WeightsError, match="tells a score and nothing else"):

@@ -261,25 +261,27 @@ def test_ladders_of_a_step_are_where_they_say(small_run):
     pristine = small_run.parent / "pristine"
     pristine.mkdir()
     Image.fromarray(make_picture(90, 90, seed=5)).save(pristine / "a.png")
-    config = replace(read_config(small_run), ladders=3, damage_weight=0.3, stored=96, pristine=pristine, pristine_holdout=0)
+    config = replace(
+        read_config(small_run), ladders=3, damage_weight=0.3, stored=96, pristine=pristine, pristine_holdout=0
+    )
     data = load(config)
     assert {tuple(image.shape) for image in data.images} == {(3, 96, 96)}
     run = Trainer(config, data, connect("cpu"))
     batch = run.batches.draw(0)
     assert len(batch.ladders) == 4 and len(batch.pictures) == 4 + 3 * 2 + 3 + 1
     assert {tuple(picture.shape) for picture in batch.pictures} == {(3, 48, 48)}
-    assert sorted(place for ladder in batch.ladders for place in ladder.places[1:]) == [4, 5, 6, 7, 8, 9, 11, 12]
-    for ladder in batch.ladders:
-        assert ladder.levels[0] == 0 < ladder.levels[1] < ladder.levels[2] <= 5
-        if ladder.image is not None:
-            assert batch.chosen[ladder.places[0]] == ladder.image
-        whole, mild, strong = (batch.pictures[place].float() for place in ladder.places)
+    assert sorted(place for shown in batch.ladders for place in shown.places[1:]) == [4, 5, 6, 7, 8, 9, 11, 12]
+    for shown in batch.ladders:
+        assert shown.levels[0] == 0 < shown.levels[1] < shown.levels[2] <= 5
+        if shown.image is not None:
+            assert batch.chosen[shown.places[0]] == shown.image
+        whole, mild, strong = (batch.pictures[place].float() for place in shown.places)
         assert 0 < (whole - strong).abs().mean() < 110 and not torch.equal(mild, strong)
     scores = torch.full((len(batch.pictures),), 0.4)
-    for ladder in batch.ladders:
-        if ladder.image is not None:
-            left = 1 - DEGRADATIONS[ladder.name].cost * ladder.levels
-            scores[list(ladder.places)] = (data.targets[ladder.image] * left).float()
+    for shown in batch.ladders:
+        if shown.image is not None:
+            left = 1 - DEGRADATIONS[shown.name].cost * shown.levels
+            scores[list(shown.places)] = (data.targets[shown.image] * left).float()
     assert run._damage_loss(scores, batch) == pytest.approx(0, abs=1e-10)
     assert run._damage_loss(scores + 0.05, batch) == pytest.approx(0.0125, rel=1e-3)
     assert run._ladder_loss(-scores, batch) > run._ladder_loss(scores, batch)

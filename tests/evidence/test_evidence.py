@@ -14,7 +14,15 @@ from leafiqa.errors import EvidenceError
 from leafiqa.evidence.files import append_evidence, cite, read_evidence
 from leafiqa.evidence.matching import match_to_folder
 from leafiqa.evidence.records import LEVELS, RANK_STEP, Pair, Point, parse
-from leafiqa.evidence.reliability import of_point, order_consistency, preferences, target, targets, view_agreement
+from leafiqa.evidence.reliability import (
+    of_point,
+    order_consistency,
+    preferences,
+    severities,
+    target,
+    targets,
+    view_agreement,
+)
 from leafiqa.evidence.scores import read_scores
 from leafiqa.evidence.summary import summarise
 
@@ -298,3 +306,27 @@ def test_scores_by_file(tmp_path):
     assert remarks[3] == "1 comparisons (rankings counted pair by pair) are left out: only scores count here"
     with pytest.raises(EvidenceError, match="1 comparisons: only point-wise judgments count"):
         read_scores([write(file, records[2:])], tmp_path)
+
+
+def test_defects_are_completed_from_their_file_and_averaged(tmp_path):
+    """A defect that a file names somewhere was looked for everywhere in it; other files say nothing of it."""
+    base = {"kind": "point", "score": 50, "scale": [0, 100]}
+    first = [
+        {**base, "image": "a.jpg", "defects": {"blur": 3}, "confidence": 0.75},
+        {**base, "image": "b.jpg", "defects": {}},
+        {**base, "image": "c.jpg"},
+    ]
+    second = [{**base, "image": "a.jpg", "defects": {"blur": 1, "noise": 2}, "confidence": 0.25}]
+    for name, lines in (("first", first), ("second", second)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    evidence = read_evidence([tmp_path / "first.jsonl", tmp_path / "second.jsonl"])
+    found = severities(evidence)
+    assert found == {"a.jpg": {"blur": pytest.approx(2.5), "noise": 2.0}, "b.jpg": {"blur": 0.0}}
+    assert summarise(evidence).defects == {"blur": [0, 0, 1], "noise": [0, 1, 0]}
+    assert "blur 0 0 1; noise 0 1 0" in str(summarise(evidence))
+
+
+@pytest.mark.parametrize("defects", [{"blur": 4}, {"blur": -1}, {"blur": "bad"}, ["blur"], {"": 1}, {"blur": True}])
+def test_defects_that_are_none_are_refused(defects):
+    with pytest.raises(ValueError, match=r"defects|severity"):
+        parse({"kind": "point", "image": "a.jpg", "score": 1, "scale": [0, 1], "defects": defects})

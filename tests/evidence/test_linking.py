@@ -49,7 +49,7 @@ def test_a_small_file_takes_the_line_of_its_source(files, tmp_path):
 
 
 def test_what_cannot_be_linked_is_refused(files, tmp_path):
-    truth, strict, _, common = files
+    truth, _, _, common = files
     alone = write(tmp_path / "alone.jsonl", {"z1.png": 1, "z2.png": 2})
     with pytest.raises(EvidenceError, match=r"alone\.jsonl: to be brought .* share at least 30"):
         find_lines([alone], [common])

@@ -36,7 +36,7 @@ class ChatServer:
 
     def __init__(self, **ways):
         self.bias, self.logprobs, self.vllm, self.missing, self.mumbles = 0.0, True, False, (), False
-        self.model = "seer"
+        self.model, self.names_defects = "seer", True
         self.faults, self.kinds, self.delay, self.key = 0.0, ("429", "500", "reset", "half", "slow"), 0.0, None
         self.__dict__.update(ways)
         self.requests, self.answered, self.bodies = Counter(), 0, []
@@ -120,10 +120,14 @@ class ChatServer:
             ranking = sorted(range(1, len(seen) + 1), key=lambda number: -seen[number - 1])
             scores = [round(100 * quality, 1) for quality in seen[: None if not self.mumbles else -1]]
             said = {"scores": scores, "confidences": [0.6] * len(seen), "ranking": ranking}
+            if "defects" in text:
+                said["defects"] = [defects_of(quality) for quality in seen]
             choice["message"]["content"] = f"```json\n{json.dumps(said)}\n```"
         elif "JSON" in text:
             if len(pictures) == 1:
-                said = {"score": round(100 * pictures[0], 1), "confidence": 0.7}
+                said = {"score": round(100 * pictures[0], 1), "confidence": 0.7} if "score" in text else {}
+                if "defects" in text:
+                    said["defects"] = defects_of(pictures[0]) if self.names_defects else "none"
             else:
                 said = {"first": sigmoid(8 * (pictures[0] - pictures[1]) + self.bias)}
             choice["message"]["content"] = f"Sure! {json.dumps(said)}"
@@ -174,6 +178,10 @@ class ChatServer:
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(content)
+
+
+def defects_of(quality):
+    return {"blur": 3 if quality < 0.2 else 1} if quality < 0.5 else {}
 
 
 def see(url):

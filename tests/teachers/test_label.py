@@ -19,6 +19,7 @@ from leafiqa.evidence.bradley_terry import order
 from leafiqa.evidence.files import read_evidence
 from leafiqa.evidence.reliability import Preference, preferences, targets
 from leafiqa.teachers.asking import ask
+from leafiqa.teachers.defects import read_defects
 from leafiqa.teachers.http import Servers, _retry_after
 from leafiqa.teachers.journal import Journal, Task
 from leafiqa.teachers.openai import ServerTeacher
@@ -98,11 +99,47 @@ def test_without_logprobs_a_number_is_asked_for(server):
     teacher = teacher_at(one)
     for _ in range(2):
         answer = teacher.judge(picture(0.6))
-        assert answer.judgment == {"score": pytest.approx(60, abs=1), "scale": [0, 100], "confidence": 0.7}
-        assert answer.asked["method"] == "number" and answer.asked["prompt"] == "point-number-1"
+        assert answer.judgment == {
+            "score": pytest.approx(60, abs=1),
+            "scale": [0, 100],
+            "confidence": 0.7,
+            "defects": {},
+        }
+        assert answer.asked["method"] == "number" and answer.asked["prompt"] == "point-number-2"
+    assert teacher.judge(picture(0.1)).judgment["defects"] == {"blur": 3}
+    one.names_defects = False  # the score is not lost for that
+    assert "defects" not in teacher.judge(picture(0.1)).judgment
     assert teacher.compare(picture(0.6), picture(0.2)).judgment["first"] > 0.9
     with pytest.raises(TeacherUnusable, match="use mode number"):
         teacher_at(one, mode="levels").judge(picture(0.6))
+
+
+def test_defects_are_asked_for_beside_levels(server):
+    one = server()
+    assert "defects" not in teacher_at(one).judge(picture(0.1)).judgment
+    teacher = teacher_at(one, defects=True)
+    answer = teacher.judge(picture(0.1))
+    assert set(answer.judgment) == {"levels", "defects"} and answer.judgment["defects"] == {"blur": 3}
+    assert answer.asked["prompt"] == "point-levels-1" and answer.tokens == (600, 2)
+    one.names_defects = False
+    assert set(teacher.judge(picture(0.1)).judgment) == {"levels"}
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ({"Blur ": 2, "noise": 0}, {"blur": 2}),
+        (["dark"], {"dark": 2}),
+        ({}, {}),
+        (None, None),
+        ("blur", None),
+        ({"blur": 4}, None),
+        ({"blur": True}, None),
+        ([1], None),
+    ],
+)
+def test_defects_out_of_an_answer(value, found):
+    assert read_defects(value) == found
 
 
 def test_images_are_made_smaller_before_they_are_sent(server):
@@ -288,6 +325,7 @@ def test_contact_sheets(server, images, tmp_path):
     assert spearmanr([found[n].score for n in names], [int(n[:2]) for n in names]).statistic > 0.99
     views = [json.loads(line)["view"] for line in out.read_text().splitlines()]
     assert len(set(views)) == 4 and all(p.view in views for p in evidence.pairs)
+    assert all((p.defects["blur"] > 0) == (p.score < 0.5) for name in names for p in evidence.points[name])
     assert all(p.first > p.second for p in evidence.pairs)  # ranked best first, whatever their place on the sheet
     # Each round has other company.
     company = [{p.image for ps in evidence.points.values() for p in ps if p.view == view} for view in set(views)]

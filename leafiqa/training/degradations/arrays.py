@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
-# `(H, W, 3)`: uint8 as it comes and goes, float32 of 0 to 1 in between. Steps may leave that range; the end clips.
+# `(H, W, 3)`: uint8 as it comes and goes, floats of 0 to 1 in between. Steps may leave that range; the end clips.
 Pixels = NDArray[np.uint8]
-Picture = NDArray[np.float32]
+Picture = NDArray[np.floating]
 
 LEVELS = 5
 # Below, a radius would be a fraction of a pixel and change nothing.
@@ -49,6 +49,9 @@ def gaussian(picture: Picture, sigma: float) -> Picture:
 def convolve(picture: Picture, kernel: NDArray[np.floating]) -> Picture:
     """Convolve each channel with a square kernel of odd size that sums to one; borders are mirrored."""
     radius = kernel.shape[0] // 2
-    mode = "reflect" if min(picture.shape[:2]) > radius else "edge"
-    padded = np.pad(picture, ((radius, radius), (radius, radius), (0, 0)), mode=mode)
-    return signal.fftconvolve(padded, kernel[..., None].astype(np.float32), mode="valid", axes=(0, 1)).astype(np.float32)
+    around = ((radius, radius), (radius, radius), (0, 0))
+    wide = min(picture.shape[:2]) > radius
+    padded = np.pad(picture, around, mode="reflect") if wide else np.pad(picture, around, mode="edge")
+    return signal.fftconvolve(padded, kernel[..., None].astype(np.float32), mode="valid", axes=(0, 1)).astype(
+        np.float32
+    )
