@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,33 +53,19 @@ def agreement(metric: Metric, dataset: str, split: str = "val") -> dict:
 
 
 def ladders(metric: Metric) -> dict:
-    """Kendall's tau between severity (0..5) and falling score, per degradation, over the pristine photographs."""
-    result: dict = {}
-    everything = pristine_paths(DATA / "pristine" / "images", 3, held_out=True)
-    rest = pristine_paths(DATA / "pristine" / "images", 3, held_out=False)
-    total = len(DEGRADATIONS) * (len(everything) + len(rest))
+    """Kendall's tau between severity (0..5) and falling score, by degradation, over photographs that were held out."""
+    paths = pristine_paths(DATA / "pristine" / "images", 3, held_out=True)
+    taus: dict[str, list[float]] = {name: [] for name in DEGRADATIONS}
     with progress("ladders", "photographs") as bar:
-        for number, degradation in enumerate(DEGRADATIONS):
-            before = number * (len(everything) + len(rest))
-            result[degradation] = _ladder(metric, degradation, everything, rest, lambda n, b=before: bar(b + n, total))
-    return result
-
-
-def _ladder(metric: Metric, degradation: str, held_out: list[Path], rest: list[Path], tell: Callable) -> dict:
-    taus: dict[str, list[float]] = {"held_out": [], "trained_on": []}
-    for part, paths in (("held_out", held_out), ("trained_on", rest)):
         for number, path in enumerate(paths):
-            steps = ladder(np.asarray(decode(path).pixels), degradation, seed=10_000 + number)
-            scores = metric(steps).cpu().numpy()
-            taus[part].append(float(kendalltau(np.arange(LEVELS + 1), -scores).statistic))
-            tell(sum(map(len, taus.values())))
-    values = taus["held_out"] + taus["trained_on"]
+            pixels = np.asarray(decode(path).pixels)
+            for name in DEGRADATIONS:
+                scores = metric(ladder(pixels, name, seed=10_000 + number)).cpu().numpy()
+                taus[name].append(float(kendalltau(np.arange(LEVELS + 1), -scores).statistic))
+            bar(number + 1, len(paths))
     return {
-        "n": len(values),
-        "median_tau": round(float(np.median(values)), 4),
-        "held_out_n": len(taus["held_out"]),
-        "held_out_median_tau": round(float(np.median(taus["held_out"])), 4),
-        "held_out_mean_tau": round(float(np.mean(taus["held_out"])), 4),
+        name: {"n": len(of), "median_tau": round(float(np.median(of)), 4), "mean_tau": round(float(np.mean(of)), 4)}
+        for name, of in taus.items()
     }
 
 

@@ -41,8 +41,9 @@ def with_doubts(
     slope = fit_scale(logits, targets, weights).slope
     place = known.stretch.device
     before = torch.from_numpy(logits).float().to(place)
-    severities = known.severities(torch.from_numpy(features).float().to(place))
-    errors = known.errors(before / known.stretch, severities) * known.stretch * slope
+    standard = torch.from_numpy(features).float().to(place)
+    severities, shares = known.severities(standard), base.shares(standard)
+    errors = known.errors(before / known.stretch, severities, shares) * known.stretch * slope
     predicted = torch.from_numpy(held_out).float().clamp(1e-4, 1 - 1e-4).logit()
     aspects.stretch.copy_(known.stretch * slope)
     aspects.doubt.fill_(doubt_of(residuals(predicted, torch.from_numpy(targets).float()), errors.cpu()))

@@ -18,6 +18,7 @@ from leafiqa.errors import ImageError
 from leafiqa.evidence.reliability import severities, targets
 from leafiqa.images.decoding import decode
 from leafiqa.images.loading import load_ahead
+from leafiqa.model.fused_network import fuse
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.student import Student, pool_stages
 from leafiqa.training.aspect_fits import (
@@ -46,8 +47,10 @@ class _Eyes:
     """A student, looking at whole pictures as it does when it scores them."""
 
     def __init__(self, student: Student, area: int) -> None:
-        self.student, self._look = student, Preprocess(area=area)
         self._device = student.feature_mean.device
+        # On a CPU the same network in half the time.
+        self._student = fuse(student, torch.backends.mkldnn.is_available()) if self._device.type == "cpu" else student
+        self._look = Preprocess(area=area)
 
     def resize(self, pixels: Pixels) -> Tensor:
         """Return `(1, 3, h, w)` of `(H, W, 3)` pixels."""
@@ -56,9 +59,9 @@ class _Eyes:
     @torch.no_grad()
     def see(self, pictures: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """Return the stages, the standardised features and the logits of resized pictures, on the CPU."""
-        stages = self.student.stages(pictures.to(self._device))
-        standard = self.student.standardise(pool_stages(stages))
-        return [stage.cpu() for stage in stages], standard.cpu(), self.student.read(standard).cpu()
+        stages = self._student.stages(pictures.to(self._device))
+        standard = self._student.standardise(pool_stages(stages))
+        return [stage.cpu() for stage in stages], standard.cpu(), self._student.read(standard).cpu()
 
 
 def learn_aspects(
@@ -153,8 +156,8 @@ def learn_aspects(
     if len(held_out) >= _HELD_OUT:
         logits, standard, wanted = (torch.stack(of) for of in zip(*held_out))
         with torch.no_grad():
-            seen = aspects.severities(standard)
-        fit_deviation(aspects, logits, seen, wanted)
+            seen, shares = aspects.severities(standard), student.shares(standard.to(student.feature_mean.device)).cpu()
+        fit_deviation(aspects, logits, seen, shares, wanted)
         of_errors = f"from {len(held_out)} held-out pictures"
     else:
         own = [(float(logit), float(score)) for logit, _, score in held_out] or off

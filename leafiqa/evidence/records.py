@@ -9,10 +9,10 @@
 `levels` are natural logarithms of the probabilities of the level words; a level that is missing is unknown, not
 impossible. `images` of a pair stand in the order they were shown, and `first` is the probability that the first one
 is the better. Optional `defects` of a point are what was seen wrong: names with severities, 1 slight, 2 clear, 3
-severe; those that its file names elsewhere were not seen here. `view`, optional, names what was shown together: judgments of
-one view share its context. Optional `sha256` (of a point: the image's content; of pairs and rankings: a list) tells a
-file that was replaced since. Optional `rater` of a point names the person who rated. Names of images are relative to
-their folder and do not lead out of it. Other fields are allowed and left alone.
+severe; those that its file names elsewhere were not seen here. `view`, optional, names what was shown together:
+judgments of one view share its context. Optional `sha256` (of a point: the image's content; of pairs and rankings: a
+list) tells a file that was replaced since. Optional `rater` of a point names the person who rated. Names of images are
+relative to their folder and do not lead out of it. Other fields are allowed and left alone.
 """
 
 from __future__ import annotations

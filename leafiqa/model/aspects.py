@@ -47,6 +47,7 @@ class Aspects(nn.Module):
         defects: names of the defects.
         channels: channels of the backbone's stages.
         reductions: how many pixels along a side one feature of each stage stands for.
+        kinds: kinds of pictures that the student's head tells apart; 0 where it does not.
     """
 
     stretch: Tensor
@@ -54,12 +55,14 @@ class Aspects(nn.Module):
     local_mean: Tensor
     local_std: Tensor
 
-    def __init__(self, defects: Sequence[str], channels: Sequence[int], reductions: Sequence[int]) -> None:
+    def __init__(
+        self, defects: Sequence[str], channels: Sequence[int], reductions: Sequence[int], kinds: int = 0
+    ) -> None:
         super().__init__()
         self.defects = tuple(defects)
         self.reductions = tuple(reductions)
         self.severity = nn.Linear(2 * sum(channels), SEVERITIES * len(self.defects))
-        self.deviation = nn.Linear(2 + len(self.defects), 1)
+        self.deviation = nn.Linear(2 + len(self.defects) + kinds, 1)
         finer = [reduction < _CELL for reduction in reductions]
         width = sum(channel * (2 if fine else 1) for channel, fine in zip(channels, finer))
         self.local = nn.Sequential(
@@ -105,12 +108,20 @@ class Aspects(nn.Module):
         steps = self.severity(standard.float()).view(len(standard), len(self.defects), SEVERITIES)
         return steps.sigmoid().sum(dim=2)
 
-    def errors(self, logits: Tensor, severities: Tensor) -> Tensor:
-        """Return standard errors `(B,)` of logits as they were before any calibration."""
-        known = torch.cat([logits[:, None], logits[:, None].square(), severities], dim=1)
+    def errors(self, logits: Tensor, severities: Tensor, shares: Tensor) -> Tensor:
+        """Return standard errors `(B,)` of logits as they were before any calibration.
+
+        Args:
+            logits: `(B,)`.
+            severities: `(B, D)`.
+            shares: `(B, kinds)` how far a picture is of each kind.
+        """
+        known = torch.cat([logits[:, None], logits[:, None].square(), severities, shares], dim=1)
         return self.deviation(known).squeeze(1).clamp(_LEAST_LOG, _MOST_LOG).exp()
 
-    def forward(self, stages: Sequence[Tensor], size: tuple[int, int], standard: Tensor, logits: Tensor) -> Seen:
+    def forward(
+        self, stages: Sequence[Tensor], size: tuple[int, int], standard: Tensor, logits: Tensor, shares: Tensor
+    ) -> Seen:
         """Return all that is seen in a batch.
 
         Args:
@@ -118,8 +129,9 @@ class Aspects(nn.Module):
             size: height and width of the pixels that they are of.
             standard: `(B, F)` the same, pooled and standardised.
             logits: `(B,)` the student's quality logits.
+            shares: `(B, kinds)` how far a picture is of each kind.
         """
         severities = self.severities(standard)
-        errors = self.errors(logits / self.stretch, severities) * self.stretch * self.doubt
+        errors = self.errors(logits / self.stretch, severities, shares) * self.stretch * self.doubt
         apart = self.local(self.local_features(stages, size)).squeeze(1)
         return Seen(logits, errors, severities, logits[:, None, None] + self.stretch * apart)

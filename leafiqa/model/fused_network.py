@@ -125,6 +125,7 @@ def fuse(student: Student, onednn: bool = True) -> Student:
         onednn: compute activations in oneDNN's kernels. Such a copy has no gradient.
     """
     fused = copy.deepcopy(student).to(memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
+    fused.aspects = None  # they have no part in the score
     example = torch.zeros(1, 3, _EXAMPLE, _EXAMPLE, dtype=torch.float32, device="cpu")
     names = {id(module): name for name, module in fused.backbone.named_modules()}
     for convolution, norm in convolutions_before(fused.backbone, example):

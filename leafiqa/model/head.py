@@ -36,8 +36,11 @@ class Experts(nn.Module):
     def forward(self, standard: Tensor) -> Tensor:
         """Return `(B, 1)` logits of `(B, width)` features."""
         logits = torch.cat([expert(standard) for expert in self.experts], dim=1)
-        shares = self.gate(standard).float().softmax(dim=1)
-        return (shares * logits.float()).sum(dim=1, keepdim=True)
+        return (self.shares(standard) * logits.float()).sum(dim=1, keepdim=True)
+
+    def shares(self, standard: Tensor) -> Tensor:
+        """Return how much each reader counts, `(B, count)` float32, of `(B, width)` features."""
+        return self.gate(standard).float().softmax(dim=1)
 
     def begin_at(self, one: nn.Sequential) -> None:
         """Make every expert a copy of a single reader; the gate is left as it is."""

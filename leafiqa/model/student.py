@@ -97,7 +97,9 @@ class Student(nn.Module):
     def add_aspects(self, defects: tuple[str, ...]) -> Aspects:
         """Give the student new aspects, which know nothing yet, in place of any that it has."""
         info = self.backbone.feature_info
-        self.aspects = Aspects(defects, info.channels(), info.reduction()).to(self.feature_mean.device)  # type: ignore[union-attr, operator]
+        kinds = len(self.head.experts) if isinstance(self.head, Experts) else 0
+        made = Aspects(defects, info.channels(), info.reduction(), kinds)  # type: ignore[union-attr, operator]
+        self.aspects = made.to(self.feature_mean.device)
         return self.aspects
 
     @property
@@ -132,6 +134,10 @@ class Student(nn.Module):
             logits = logits + nn.functional.linear(standard, self.residual.weight.float())
         return logits.squeeze(1)
 
+    def shares(self, standard: Tensor) -> Tensor:
+        """Return how far pictures are of each kind that the head tells apart, `(B, kinds)`; no column where of none."""
+        return self.head.shares(standard) if isinstance(self.head, Experts) else standard.new_zeros(len(standard), 0)
+
     def forward(self, images: Tensor) -> Tensor:
         """Return quality logits `(B,)`, float32, of resized `(B, 3, h, w)` float pixels in [0, 1]."""
         return self.read(self.standardise(self.features(images)))
@@ -149,4 +155,5 @@ class Student(nn.Module):
             )
         stages = self.stages(images)
         standard = self.standardise(pool_stages(stages))
-        return self.aspects(stages, (images.shape[2], images.shape[3]), standard, self.read(standard))
+        size, logits = (images.shape[2], images.shape[3]), self.read(standard)
+        return self.aspects(stages, size, standard, logits, self.shares(standard.to(self._dtype)))

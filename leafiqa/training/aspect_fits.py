@@ -17,8 +17,8 @@ from leafiqa.model.aspects import SEVERITIES, Aspects
 _DECAY = 1e-3
 _STEPS = 200
 # Cells of earlier pictures that are learned from again beside new ones.
-_REPLAYED = 24
-_KEPT = 400
+_REPLAYED = 32
+_KEPT = 600
 # A cell whose place is partly degraded says little of either.
 _MIXED = (0.05, 0.95)
 # The teacher's scores at the very ends have no finite logit.
@@ -64,7 +64,7 @@ def residuals(logits: Tensor, targets: Tensor) -> Tensor:
     return targets.clamp(_EDGE, 1 - _EDGE).logit() - logits
 
 
-def fit_deviation(aspects: Aspects, logits: Tensor, severities: Tensor, targets: Tensor) -> None:
+def fit_deviation(aspects: Aspects, logits: Tensor, severities: Tensor, shares: Tensor, targets: Tensor) -> None:
     """Fit the standard error of the logits, by the likelihood of errors on pictures that were not learned from.
 
     Then the errors are scaled so that intervals of 90 % hold 90 % of them, whatever their distribution.
@@ -73,11 +73,12 @@ def fit_deviation(aspects: Aspects, logits: Tensor, severities: Tensor, targets:
         aspects: what is fitted.
         logits: `(n,)` the student's.
         severities: `(n, D)` as the aspects see them.
+        shares: `(n, kinds)` how far the pictures are of each kind.
         targets: `(n,)` what the scores should have been, in [0, 1].
     """
     off = residuals(logits, targets)
     layer = aspects.deviation
-    known = torch.cat([logits[:, None], logits[:, None].square(), severities], dim=1)
+    known = torch.cat([logits[:, None], logits[:, None].square(), severities, shares], dim=1)
     middle, spread = known.mean(0), known.std(0).clamp(min=0.05)
     standard = (known - middle) / spread
     weight = torch.zeros(known.shape[1], requires_grad=True)
@@ -98,7 +99,7 @@ def fit_deviation(aspects: Aspects, logits: Tensor, severities: Tensor, targets:
     with torch.no_grad():
         layer.weight.copy_((weight / spread)[None])
         layer.bias.copy_((bias - (weight / spread) @ middle)[None])
-        layer.bias.add_(math.log(doubt_of(off, aspects.errors(logits, severities))))
+        layer.bias.add_(math.log(doubt_of(off, aspects.errors(logits, severities, shares))))
 
 
 def same_deviation(aspects: Aspects, logits: Tensor, targets: Tensor) -> None:

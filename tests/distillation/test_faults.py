@@ -129,7 +129,7 @@ def test_the_config_is_checked_before_any_image_is_loaded(small_run, monkeypatch
         ({"freeze": 99}, "freeze must be less than"),
         ({"initial": "./none.pth"}, "cannot read"),
         ({"backbone": "resnet17", "initial": "timm"}, "no timm network"),
-        ({"initial": "leaf", "experts": 5}, "experts must be 0 or 2"),
+        ({"initial": "leaf", "experts": 5}, "experts must be 0 or 3"),
         ({"card": {"name": "a b"}}, "must read arch.tag"),
     ]:
         with pytest.raises(leafiqa.LeafiqaError, match=message):

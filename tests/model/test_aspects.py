@@ -39,6 +39,20 @@ def test_what_is_seen_has_its_shape_and_range(student, size, grid):
         torch.testing.assert_close(getattr(alone, name)[0], getattr(seen, name)[1], atol=1e-4, rtol=1e-4)
 
 
+def test_kinds_that_the_head_tells_apart_count_for_the_errors():
+    torch.manual_seed(0)
+    student = Student(experts=2, defects=("blur",)).eval()
+    torch.nn.init.normal_(student.head.gate.weight, std=0.05)
+    images = torch.rand(3, 3, 64, 64)
+    standard = student.standardise(student.features(images))
+    shares = student.shares(standard)
+    assert shares.shape == (3, 2) and shares.sum(1).tolist() == pytest.approx([1] * 3)
+    before = student.explain(images).errors
+    with torch.no_grad():
+        student.aspects.deviation.weight[0, -2] += 0.5
+    torch.testing.assert_close(student.explain(images).errors, before * (0.5 * shares[:, 0]).exp())
+
+
 def test_local_features_are_means_and_deviations_within_a_cell():
     aspects = Aspects(("blur",), channels=(1, 1, 1), reductions=(8, 16, 32))
     fine = torch.arange(16.0).reshape(1, 1, 4, 4)
@@ -66,7 +80,7 @@ def test_a_calibrations_stretch_moves_errors_and_map_alike(student):
     apart = before.cells - before.logits[:, None, None]
     torch.testing.assert_close(after.cells - after.logits[:, None, None], 2 * apart)
     # Errors are read from the logit as it was before the calibration, but for its offset.
-    again = steeper.aspects.errors(after.logits / 2, after.severities)
+    again = steeper.aspects.errors(after.logits / 2, after.severities, torch.empty(1, 0))
     torch.testing.assert_close(after.errors, again * 2 * 1.5)
 
 

@@ -49,15 +49,16 @@ def test_intervals_hold_nine_in_ten_and_widen_where_errors_do(aspects):
     spread = 0.2 + 0.3 * severities[:, 0]
     targets = (logits + spread * torch.randn(2000, generator=generator)).sigmoid()
     half = slice(0, 1000), slice(1000, 2000)
-    fit_deviation(aspects, logits[half[0]], severities[half[0]], targets[half[0]])
+    none = torch.empty(1000, 0)
+    fit_deviation(aspects, logits[half[0]], severities[half[0]], none, targets[half[0]])
     with torch.no_grad():
-        errors = aspects.errors(logits[half[1]], severities[half[1]])
+        errors = aspects.errors(logits[half[1]], severities[half[1]], none)
     off = (targets[half[1]].logit() - logits[half[1]]).abs()
     assert 0.87 <= (off <= NINETY * errors).float().mean() <= 0.93
     assert np.corrcoef(errors, spread[half[1]])[0, 1] > 0.9
     same_deviation(aspects, logits, targets)
     with torch.no_grad():
-        errors = aspects.errors(logits, severities)
+        errors = aspects.errors(logits, severities, torch.empty(2000, 0))
     assert errors.std() < 1e-6
     assert 0.88 <= ((targets.logit() - logits).abs() <= NINETY * errors).float().mean() <= 0.92
 

@@ -1,0 +1,269 @@
+"""How `leaf` was made: `python -m benchmarks.leaf EPOCH.pt FOLDER`.
+
+The first `leaf` saw two sources. Training on four moved its backbone towards the new ones, and away from what it knew:
+so half of the way is gone (WiSE-FT, Wortsman et al., CVPR 2022). The backbone is the mean of its own and that of
+`EPOCH.pt`, the state after the first epoch of `leafiqa distill benchmarks/distill_leaf_wide.toml`. On its features,
+computed once, its readers go on learning beside a third one, for newer generators: from the teacher's scores on one
+scale, from the first `leaf`'s own scores where it had learned already, and from degraded pictures.
+
+Run from the repository root, with the data beside it and the further pictures extracted to `../runs/more`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import leafiqa
+from benchmarks.common import need_data
+from leafiqa.cli.progress import progress
+from leafiqa.distillation.aspects import learn_aspects
+from leafiqa.distillation.config import Config, read_config
+from leafiqa.distillation.data import SourceEvidence, read_source
+from leafiqa.evidence.reliability import targets
+from leafiqa.images.decoding import decode
+from leafiqa.images.loading import load_ahead
+from leafiqa.model.card import Card
+from leafiqa.model.checkpoint import save_student
+from leafiqa.model.fused_network import fuse
+from leafiqa.model.head import Experts
+from leafiqa.model.preprocess import Preprocess
+from leafiqa.model.student import Student
+from leafiqa.training.aspect_fits import residuals
+from leafiqa.training.averaging import average_states
+from leafiqa.training.degradations.ladders import DEGRADATIONS, degrade
+from leafiqa.training.degradations.nothing import null_image
+from leafiqa.training.losses.fidelity import fidelity_loss, preference
+from leafiqa.training.losses.point import point_loss
+
+CONFIG = Path(__file__).with_name("distill_leaf_wide.toml")
+FIRST_LEAF = "d5377f79d8f0"
+# Which reader is to read a source, and how much the first `leaf`'s own score counts as a target there.
+READER = {"agiqa3k": 0, "biq2021": 1, "photos": 1, "generated": 2}
+KEPT = {"agiqa3k": 0.8, "biq2021": 0.8, "photos": 0.0, "generated": 0.0}
+RUNS, EPOCHS, BATCH, RATE, DECAY, DROPOUT = 8, 8, 128, 1e-3, 0.1, 0.5
+# Standard deviation of noise on standardised features: the reader is not to learn the training pictures by heart.
+NOISE = 0.5
+# Sources are drawn by their size to one minus this: 0 by size, 1 all alike.
+BALANCE = 0.7
+GATE_WEIGHT, DAMAGE_WEIGHT, NULL_WEIGHT = 0.1, 0.6, 0.5
+DAMAGED, NULLS, NULL_CEILING = 2500, 200, 0.1
+
+
+@dataclasses.dataclass
+class Material:
+    """Standardised features, and what their scores should be."""
+
+    features: Tensor
+    targets: Tensor
+    reliabilities: Tensor
+    source: Tensor
+    damaged: Tensor
+    damaged_targets: Tensor
+    nulls: Tensor
+
+
+class Eyes:
+    """Standardised features of pictures, as a student sees them when it scores."""
+
+    def __init__(self, student: Student, look: int) -> None:
+        self._fused, self._look = fuse(student), Preprocess(area=look**2)
+
+    @torch.no_grad()
+    def see(self, pixels: np.ndarray) -> Tensor:
+        """Return `(F,)` of `(H, W, 3)` uint8 pixels."""
+        resized = self._look.resize(torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None])
+        return self._fused.standardise(self._fused.features(resized))[0]
+
+
+def interpolated(first: Student, state: Path) -> Student:
+    """Return the first `leaf` with a third reader, its backbone half way to that of a run's state."""
+    later = torch.load(state, map_location="cpu", weights_only=True)
+    own = {name: value for name, value in first.state_dict().items() if name.startswith("backbone.")}
+    student = Student(experts=len(set(READER.values())), dropout=DROPOUT)
+    mean = average_states([own, {name: later[name] for name in own}])
+    student.load_state_dict(
+        {**mean, "feature_mean": first.feature_mean, "feature_std": first.feature_std}, strict=False
+    )
+    if not isinstance(first.head, Experts) or not isinstance(student.head, Experts):
+        raise SystemExit("the first leaf has two readers and a gate")
+    with torch.no_grad():
+        for number, begins_at in enumerate((0, 1, 0)):
+            student.head.experts[number].load_state_dict(first.head.experts[begins_at].state_dict())
+            student.head.gate.weight[number] = first.head.gate.weight[begins_at]
+            student.head.gate.bias[number] = first.head.gate.bias[begins_at] - float(number == 2)
+    return student.requires_grad_(False).eval()
+
+
+def gather(config: Config, sources: list[SourceEvidence], student: Student, first: Student) -> Material:
+    """Compute all features, of the pictures with evidence, of degraded ones and of nothing."""
+    eyes, before = Eyes(student, config.look), Eyes(first, config.look)
+    rng = np.random.default_rng(config.seed)
+    jobs = [
+        (number, name, target)
+        for number, of in enumerate(sources)
+        for name, target in sorted(targets(of.evidence).items())
+    ]
+    pixels = load_ahead(lambda job: decode(config.sources[job[0]].images / job[1]).pixels, jobs)
+    rows, firsts = [], []
+    spoilt = _spread(jobs, len(sources), rng)
+    damaged, damaged_targets = [], []
+    with progress("features", "pictures") as bar:
+        for count, ((number, _, target), picture) in enumerate(zip(jobs, pixels), 1):
+            rows.append(eyes.see(picture))
+            kept = KEPT[config.sources[number].name] > 0
+            firsts.append(float(first.read(before.see(picture)[None]).sigmoid()) if kept else 0.0)
+            for _ in range(spoilt[count - 1]):
+                kind = list(DEGRADATIONS)[int(rng.integers(len(DEGRADATIONS)))]
+                seed = int(rng.integers(2**31))
+                for level in sorted(rng.choice(5, 2, replace=False) + 1):
+                    damaged.append(eyes.see(degrade(picture, kind, float(level), seed)))
+                    damaged_targets.append(target.score * (1 - DEGRADATIONS[kind].cost * float(level)))
+            bar(count, len(jobs))
+    nulls = [eyes.see(null_image(512, rng)) for _ in range(NULLS)]
+    source = torch.tensor([number for number, _, _ in jobs])
+    wanted = torch.tensor([target.score for _, _, target in jobs])
+    own = torch.tensor(firsts)
+    for number, of in enumerate(config.sources):
+        if (share := KEPT[of.name]) > 0:
+            here = source == number
+            slope, offset = np.polyfit(own[here].numpy(), wanted[here].numpy(), 1)
+            wanted[here] = (1 - share) * wanted[here] + share * (float(slope) * own[here] + float(offset))
+    return Material(
+        torch.stack(rows),
+        wanted,
+        torch.tensor([target.reliability for _, _, target in jobs]),
+        source,
+        torch.stack(damaged),
+        torch.tensor(damaged_targets),
+        torch.stack(nulls),
+    )
+
+
+def _spread(jobs: list[Any], sources: int, rng: np.random.Generator) -> list[int]:
+    """Return how often each picture is degraded: of each source as many, drawn with replacement."""
+    counts = [0] * len(jobs)
+    for number in range(sources):
+        own = [place for place, job in enumerate(jobs) if job[0] == number]
+        for place in rng.choice(own, DAMAGED // sources):
+            counts[int(place)] += 1
+    return counts
+
+
+def fit_readers(config: Config, student: Student, material: Material) -> None:
+    """Let readers and gate go on learning from features: the mean of several runs that draw other pictures."""
+    begins_at = copy.deepcopy(student.head.state_dict())
+    states = []
+    for run in range(RUNS):
+        torch.manual_seed(config.seed + run)
+        student.head.load_state_dict(begins_at)
+        fit_once(config, student, material)
+        states.append(copy.deepcopy(student.head.state_dict()))
+    student.head.load_state_dict(average_states(states))
+    # Noise and damage pull scores down; each reader is moved so that its own pictures are right on average.
+    readers = torch.tensor([READER[source.name] for source in config.sources])[material.source]
+    with torch.no_grad():
+        off = residuals(student.read(material.features), material.targets)
+        for number, reader in enumerate(student.head.experts):  # type: ignore[union-attr, arg-type]
+            reader[-1].bias += off[readers == number].mean()
+
+
+def fit_once(config: Config, student: Student, material: Material) -> None:
+    """Let readers and gate go on learning from features."""
+    head = student.head.requires_grad_(True).train()
+    readers = torch.tensor([READER[source.name] for source in config.sources])
+    optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=DECAY)
+    count = len(material.targets)
+    steps = EPOCHS * count // BATCH
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    sizes = torch.bincount(material.source, minlength=len(config.sources)).double()
+    shares = sizes[material.source] ** -BALANCE
+    first, second = torch.triu_indices(BATCH, BATCH, offset=1)
+    for _ in range(steps):
+        chosen = torch.multinomial(shares, BATCH, replacement=True)
+        features = material.features[chosen]
+        features = features + NOISE * torch.randn_like(features)
+        scores, wanted = head(features).squeeze(1).sigmoid(), material.targets[chosen]
+        trust, source = material.reliabilities[chosen], material.source[chosen]
+        same = source[first] == source[second]
+        a, b = first[same], second[same]
+        gap, told = scores[a] - scores[b], preference(wanted[a] - wanted[b], config.sigma)
+        loss = point_loss(scores, wanted, trust) + fidelity_loss(gap, told, trust[a] * trust[b], config.sigma)
+        gate = head.gate(features)  # type: ignore[operator, union-attr]
+        loss = loss + GATE_WEIGHT * torch.nn.functional.cross_entropy(gate, readers[source])
+        part = torch.randint(len(material.damaged), (48,))
+        spoilt = head(material.damaged[part]).squeeze(1).sigmoid()
+        loss = loss + DAMAGE_WEIGHT * point_loss(spoilt, material.damaged_targets[part], torch.ones(48))
+        nothing = head(material.nulls[torch.randint(NULLS, (8,))]).squeeze(1).sigmoid()
+        loss = loss + NULL_WEIGHT * (nothing - NULL_CEILING).clamp(min=0).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    head.requires_grad_(False).eval()
+
+
+def card_fields(config: Config, before: Card, aspects: dict[str, Any], defects: list[str]) -> dict[str, Any]:
+    """Return the card but for its hash."""
+    return {
+        **config.card,
+        "architecture": {
+            "backbone": config.backbone,
+            "stages": [1, 2, 3, 4],
+            "hidden": 128,
+            "experts": len(set(READER.values())),
+            "defects": defects,
+        },
+        "preprocess": before.preprocess,
+        "score": {key: value for key, value in before.score.items() if key != "percentiles"},
+        "training": {
+            **config.card["training"],
+            "recipe": "LEAF-style joint point-wise and pair-wise distillation, weighted by the evidence's reliability",
+            "made_by": "python -m benchmarks.leaf",
+            "look": config.look,
+            "runs_of_readers": RUNS,
+            "epochs_of_readers": EPOCHS,
+            "seed": config.seed,
+            "aspects": aspects,
+            "initial_training": {"student": f"{before.name} {before.short_hash}", **before.training},
+        },
+        "leafiqa_version": leafiqa.__version__,
+    }
+
+
+def main() -> None:
+    """Make the student and write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("state", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--first", default="weights/hub/leaf_lite0.first.safetensors", help="the first leaf's file")
+    arguments = parser.parse_args()
+    need_data()
+    config = read_config(CONFIG)
+    metric = leafiqa.create_metric(weights=arguments.first, device="cpu")
+    if metric.card.short_hash != FIRST_LEAF:
+        raise SystemExit(f"--first is {metric.card.short_hash}, it must be the first leaf, {FIRST_LEAF}")
+    sources = [read_source(config, source) for source in config.sources]
+    torch.manual_seed(config.seed)
+    student = interpolated(metric.student, arguments.state)
+    kept = arguments.folder / "features.pt"
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    if not kept.exists():
+        torch.save(dataclasses.asdict(gather(config, sources, student, metric.student)), kept)
+    fit_readers(config, student, Material(**torch.load(kept, weights_only=True)))
+    with progress("aspects", "pictures") as bar:
+        told = learn_aspects(config, student, sources, print, bar)
+    defects = list(student.aspects.defects) if student.aspects is not None else []
+    card = save_student(student, arguments.folder, card_fields(config, metric.card, told, defects), overwrite=True)
+    print(card.name, card.sha256)
+
+
+if __name__ == "__main__":
+    main()
