@@ -27,14 +27,13 @@ from leafiqa.cli.progress import progress
 from leafiqa.distillation.aspects import learn_aspects
 from leafiqa.distillation.config import Config, read_config
 from leafiqa.distillation.data import SourceEvidence, read_source
+from leafiqa.distillation.eyes import Eyes
 from leafiqa.evidence.reliability import targets
 from leafiqa.images.decoding import decode
 from leafiqa.images.loading import load_ahead
 from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import save_student
-from leafiqa.model.fused_network import fuse
 from leafiqa.model.head import Experts
-from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.student import Student
 from leafiqa.training.aspect_fits import residuals
 from leafiqa.training.averaging import average_states
@@ -70,19 +69,6 @@ class Material:
     nulls: Tensor
 
 
-class Eyes:
-    """Standardised features of pictures, as a student sees them when it scores."""
-
-    def __init__(self, student: Student, look: int) -> None:
-        self._fused, self._look = fuse(student), Preprocess(area=look**2)
-
-    @torch.no_grad()
-    def see(self, pixels: np.ndarray) -> Tensor:
-        """Return `(F,)` of `(H, W, 3)` uint8 pixels."""
-        resized = self._look.resize(torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None])
-        return self._fused.standardise(self._fused.features(resized))[0]
-
-
 def interpolated(first: Student, state: Path) -> Student:
     """Return the first `leaf` with a third reader, its backbone half way to that of a run's state."""
     later = torch.load(state, map_location="cpu", weights_only=True)
@@ -105,6 +91,10 @@ def interpolated(first: Student, state: Path) -> Student:
 def gather(config: Config, sources: list[SourceEvidence], student: Student, first: Student) -> Material:
     """Compute all features, of the pictures with evidence, of degraded ones and of nothing."""
     eyes, before = Eyes(student, config.look), Eyes(first, config.look)
+
+    def features(pixels: np.ndarray) -> Tensor:
+        return eyes.see(eyes.resize(pixels))[1][0]
+
     rng = np.random.default_rng(config.seed)
     jobs = [
         (number, name, target)
@@ -117,17 +107,17 @@ def gather(config: Config, sources: list[SourceEvidence], student: Student, firs
     damaged, damaged_targets = [], []
     with progress("features", "pictures") as bar:
         for count, ((number, _, target), picture) in enumerate(zip(jobs, pixels), 1):
-            rows.append(eyes.see(picture))
+            rows.append(features(picture))
             kept = KEPT[config.sources[number].name] > 0
-            firsts.append(float(first.read(before.see(picture)[None]).sigmoid()) if kept else 0.0)
+            firsts.append(float(before.see(before.resize(picture))[2].sigmoid()) if kept else 0.0)
             for _ in range(spoilt[count - 1]):
                 kind = list(DEGRADATIONS)[int(rng.integers(len(DEGRADATIONS)))]
                 seed = int(rng.integers(2**31))
                 for level in sorted(rng.choice(5, 2, replace=False) + 1):
-                    damaged.append(eyes.see(degrade(picture, kind, float(level), seed)))
+                    damaged.append(features(degrade(picture, kind, float(level), seed)))
                     damaged_targets.append(target.score * (1 - DEGRADATIONS[kind].cost * float(level)))
             bar(count, len(jobs))
-    nulls = [eyes.see(null_image(512, rng)) for _ in range(NULLS)]
+    nulls = [features(null_image(512, rng)) for _ in range(NULLS)]
     source = torch.tensor([number for number, _, _ in jobs])
     wanted = torch.tensor([target.score for _, _, target in jobs])
     own = torch.tensor(firsts)

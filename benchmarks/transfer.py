@@ -21,19 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.common import DATA, need_data
 from leafiqa.cli.progress import progress
-from leafiqa.distillation.config import Config, Source, read_config
+from leafiqa.distillation.config import Source, read_config
 from leafiqa.distillation.data import read_splits
+from leafiqa.distillation.eyes import Eyes
 from leafiqa.distillation.training_loop import train
 from leafiqa.evaluation.measures import agreement
 from leafiqa.evidence.linking import read_on_common_scale
 from leafiqa.evidence.reliability import targets
 from leafiqa.images.decoding import decode
 from leafiqa.images.loading import load_ahead
-from leafiqa.model.preprocess import Preprocess
 from leafiqa.training.processes import connect
 
 CONFIG = Path(__file__).with_name("distill_leaf_wide.toml")
@@ -90,15 +89,10 @@ def without(source: Source, folder: Path) -> Source:
     return replace(source, table=table, table_prefix="")
 
 
-def look_at(config: Config, student: torch.nn.Module, source: Source, names: list[str]) -> np.ndarray:
-    """Return the student's scores of pictures."""
-    look = Preprocess(area=config.look**2)
-
-    def read(name: str) -> torch.Tensor:
-        return look.resize(torch.from_numpy(np.array(decode(source.images / name).pixels)).permute(2, 0, 1)[None])
-
-    with torch.no_grad():
-        return np.array([float(student(picture)) for picture in load_ahead(read, names)])
+def look_at(eyes: Eyes, source: Source, names: list[str]) -> np.ndarray:
+    """Return the student's logits of pictures."""
+    pictures = load_ahead(lambda name: eyes.resize(decode(source.images / name).pixels), names)
+    return np.array([float(eyes.see(picture)[2]) for picture in pictures])
 
 
 def measure(arm: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -112,6 +106,7 @@ def measure(arm: dict[str, Any], seed: int) -> dict[str, Any]:
         config = replace(whole, **changes, sources=used, seed=seed, output=folder / "run")
         with progress("training", "steps") as bar:
             student = train(config, connect("cpu"), lambda line: None, bar)
+        eyes = Eyes(student, config.look)
         found: dict[str, Any] = {"val": {}, "left out": {}}
         rng = np.random.default_rng(0)
         for source in every.values():
@@ -124,7 +119,7 @@ def measure(arm: dict[str, Any], seed: int) -> dict[str, Any]:
             for (kind, title), names in groups.items():
                 names = sorted(set(names) & set(scores))
                 names = [names[i] for i in rng.permutation(len(names))[:MOST]]
-                of = agreement(look_at(config, student, source, names), np.array([scores[name] for name in names]))
+                of = agreement(look_at(eyes, source, names), np.array([scores[name] for name in names]))
                 ends = [round(end, 3) for end in of.srcc_interval]
                 found[kind][title] = {"n": of.n, "srcc": round(of.srcc, 3), "interval": ends}
     return found

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leafiqa.images.drawing import draw_explanation
+from leafiqa.model.aspects import NINETY
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# Standard errors to either side of an interval that is to hold nine in ten, of a normal distribution.
-_NINETY = 1.6449
 _WORDS = ("not seen", "slight", "clear", "severe")
 # From this severity on a defect is worth a word.
 _SEEN = 0.5
@@ -109,7 +108,7 @@ def explained(
         score=scaled(logit),
         # To first order: the slope of the sigmoid.
         standard_error=(high - low) * share * (1 - share) * error,
-        interval=(scaled(logit - _NINETY * error), scaled(logit + _NINETY * error)),
+        interval=(scaled(logit - NINETY * error), scaled(logit + NINETY * error)),
         defects=dict(sorted(severities.items(), key=lambda item: -item[1])),
         map=(low + (high - low) / (1 + np.exp(-cells.clip(-30, 30)))).astype(np.float32),
         score_range=score_range,

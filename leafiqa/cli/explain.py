@@ -52,7 +52,7 @@ def command(
     import leafiqa
 
     warnings.simplefilter("ignore")  # of decoders; what cannot be read is told below
-    metric = leafiqa.create_metric(name, weights=weights, device=None if device == "auto" else device)
+    metric = leafiqa.create_metric(name, weights=weights, device=device)
     failed, told = 0, []
     with progress("explaining") as bar:
         for number, (file, place) in enumerate(zip(files, places), 1):

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from leafiqa.distillation.config import Config
-from leafiqa.distillation.data import SourceEvidence
+from leafiqa.distillation.data import SourceEvidence, resized
+from leafiqa.distillation.eyes import Eyes
 from leafiqa.errors import ImageError
 from leafiqa.evidence.reliability import severities, targets
 from leafiqa.images.decoding import decode
 from leafiqa.images.loading import load_ahead
-from leafiqa.model.fused_network import fuse
 from leafiqa.model.preprocess import Preprocess
-from leafiqa.model.student import Student, pool_stages
+from leafiqa.model.student import Student
 from leafiqa.training.aspect_fits import (
     LocalFit,
     cell_weights,
@@ -41,27 +41,6 @@ _STANDARD = 60
 _HELD_OUT = 50
 # Camera pictures are made smaller before they are degraded: degrading a dozen megapixels takes seconds.
 _LARGEST = 768
-
-
-class _Eyes:
-    """A student, looking at whole pictures as it does when it scores them."""
-
-    def __init__(self, student: Student, area: int) -> None:
-        self._device = student.feature_mean.device
-        # On a CPU the same network in half the time.
-        self._student = fuse(student, torch.backends.mkldnn.is_available()) if self._device.type == "cpu" else student
-        self._look = Preprocess(area=area)
-
-    def resize(self, pixels: Pixels) -> Tensor:
-        """Return `(1, 3, h, w)` of `(H, W, 3)` pixels."""
-        return self._look.resize(torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None])
-
-    @torch.no_grad()
-    def see(self, pictures: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Return the stages, the standardised features and the logits of resized pictures, on the CPU."""
-        stages = self._student.stages(pictures.to(self._device))
-        standard = self._student.standardise(pool_stages(stages))
-        return [stage.cpu() for stage in stages], standard.cpu(), self._student.read(standard).cpu()
 
 
 def learn_aspects(
@@ -90,7 +69,7 @@ def learn_aspects(
     named = [severities(source.evidence) for source in sources]
     names = defect_names(named)
     chosen = _choose(config, sources, rng)
-    eyes = _Eyes(student, config.look**2)
+    eyes = Eyes(student, config.look)
     with torch.random.fork_rng(devices=[]):  # whatever was drawn before, a run's aspects begin alike
         torch.manual_seed(config.seed)
         aspects = student.add_aspects(names).requires_grad_(True).cpu()
@@ -117,7 +96,6 @@ def learn_aspects(
     known: list[Tensor] = []
     off: list[tuple[float, float]] = []
     scores = [targets(source.evidence) for source in sources]
-    loss = 0.0
     for count, ((number, name), pixels) in enumerate(zip(chosen, load_ahead(read, chosen)), 1):
         progress(count, len(chosen))
         if pixels is None:
@@ -146,11 +124,10 @@ def learn_aspects(
             off.append((float(logits[0]), scores[number][name].score))
         size = (pictures.shape[2], pictures.shape[3])
         local = aspects.local_features([stage[2:] for stage in stages_of], size)[0].detach()
-        share = functional.adaptive_avg_pool2d(torch.from_numpy(mask)[None, None], (local.shape[1], local.shape[2]))[
-            0, 0
-        ]
+        grid = (local.shape[1], local.shape[2])
+        share = functional.adaptive_avg_pool2d(torch.from_numpy(mask)[None, None], grid)[0, 0]
         apart = torch.where(share > 0.5, logits[1], logits[0]) - logits[2]
-        loss = 0.98 * loss + 0.02 * where.see(local, apart, cell_weights(share))
+        where.see(local, apart, cell_weights(share))
     fit_severities(aspects, torch.stack(rows), torch.stack(known))
     held_out = _held_out(config, sources, eyes)
     if len(held_out) >= _HELD_OUT:
@@ -213,8 +190,7 @@ def _bounded(pixels: Pixels) -> Pixels:
     height, width = pixels.shape[:2]
     if height * width <= _LARGEST**2:
         return pixels
-    smaller = Preprocess(area=_LARGEST**2).resize(torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None])
-    return (smaller[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    return resized(pixels, Preprocess(area=_LARGEST**2)).permute(1, 2, 0).numpy()
 
 
 def _region(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -228,7 +204,7 @@ def _region(height: int, width: int, rng: np.random.Generator) -> NDArray[np.flo
     return ndimage.gaussian_filter(mask, 0.02 * min(height, width)) if rng.integers(2) else mask
 
 
-def _held_out(config: Config, sources: Sequence[SourceEvidence], eyes: _Eyes) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _held_out(config: Config, sources: Sequence[SourceEvidence], eyes: Eyes) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Return logit, standardised features and the teacher's score of each held-out picture that can be read."""
     found = []
     jobs = [

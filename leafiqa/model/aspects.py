@@ -15,6 +15,8 @@ from torch.nn import functional
 
 # Severities are 0 to 3: not seen, slight, clear, severe.
 SEVERITIES = 3
+# Standard errors to either side of an interval that is to hold nine in ten, of a normal distribution.
+NINETY = 1.6449
 # Pixels of the student's look along each side of a cell of the map: a look of 384x384 pixels has 24x24 cells.
 _CELL = 16
 _HIDDEN = 64

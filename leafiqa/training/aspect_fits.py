@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from leafiqa.model.aspects import SEVERITIES, Aspects
+from leafiqa.model.aspects import NINETY, SEVERITIES, Aspects
 
 # Weight decay of the linear fits, on standardised features.
 _DECAY = 1e-3
@@ -23,8 +23,6 @@ _KEPT = 600
 _MIXED = (0.05, 0.95)
 # The teacher's scores at the very ends have no finite logit.
 _EDGE = 0.01
-# Standard deviations to either side that hold 90 % of a normal distribution.
-NINETY = 1.6449
 
 
 def fit_severities(aspects: Aspects, standard: Tensor, severities: Tensor) -> None:
@@ -140,8 +138,8 @@ class LocalFit:
         self._optimizer = torch.optim.AdamW(aspects.local.parameters(), lr=2e-3, weight_decay=1e-2)
         self._step = 0
 
-    def see(self, local: Tensor, apart: Tensor, weights: Tensor) -> float:
-        """Learn from one picture, and from some of before; return the loss.
+    def see(self, local: Tensor, apart: Tensor, weights: Tensor) -> None:
+        """Learn from one picture, and from some of before.
 
         Args:
             local: `(C, h, w)` its local features, standardised.
@@ -156,16 +154,13 @@ class LocalFit:
         for group in self._optimizer.param_groups:
             group["lr"] = 2e-3 * 0.5 * (1 + math.cos(math.pi * min(1.0, self._step / self._total)))
         self._optimizer.zero_grad()
-        total = 0.0
         for features, wanted, weight in [self._kept[-1], *(self._kept[i] for i in again)]:
             found = self._aspects.local(features.float()[None]).squeeze(1)[0]
             loss = (functional.smooth_l1_loss(found, wanted, reduction="none", beta=0.3) * weight).sum()
             loss = loss / weight.sum().clamp(min=1e-6) / (len(again) + 1)
             loss.backward()
-            total += loss.item()
         nn.utils.clip_grad_norm_(self._aspects.local.parameters(), 1.0)
         self._optimizer.step()
-        return total
 
 
 def cell_weights(share: Tensor) -> Tensor:

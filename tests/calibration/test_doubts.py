@@ -8,8 +8,8 @@ import torch
 from scipy.special import expit
 
 from leafiqa.calibration.doubts import with_doubts
+from leafiqa.model.aspects import NINETY
 from leafiqa.model.student import Student
-from leafiqa.training.aspect_fits import NINETY
 
 
 def test_intervals_of_a_calibrated_student_hold_nine_in_ten_of_the_labels():

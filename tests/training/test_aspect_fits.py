@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from leafiqa.model.aspects import Aspects
+from leafiqa.model.aspects import NINETY, Aspects
 from leafiqa.training.aspect_fits import (
-    NINETY,
     LocalFit,
     cell_weights,
     doubt_of,
