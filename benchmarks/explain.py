@@ -19,9 +19,11 @@ from PIL import Image
 from scipy.stats import rankdata
 
 from benchmarks.common import need_data, student
+from benchmarks.readme import figure
 from leafiqa.cli.progress import progress
 from leafiqa.distillation.config import Config, Source, read_config
 from leafiqa.distillation.data import pristine_paths, read_source, read_splits
+from leafiqa.evaluation.measures import agreement
 from leafiqa.evidence.linking import read_on_common_scale
 from leafiqa.evidence.reliability import severities, targets
 from leafiqa.images.decoding import decode
@@ -66,6 +68,7 @@ def measure_source(metric: Metric, config: Config, source: Source) -> dict[str, 
     wanted = np.array([of[0] for of in known.values()])
     within = np.array([one.interval[0] <= score <= one.interval[1] for one, score in zip(found, wanted)])
     fresh = np.array([not of[2] for of in known.values()])
+    of = agreement(scores, wanted)
     aucs: dict[str, dict[str, Any]] = {}
     for defect in found[0].defects:
         asked = np.array([defect in of[1] for of in known.values()])
@@ -77,7 +80,8 @@ def measure_source(metric: Metric, config: Config, source: Source) -> dict[str, 
             aucs[defect] = {"auc": round(auc(told[both], positive[both]), 3), "n_clear": int(positive.sum())}
     return {
         "n": len(known),
-        "srcc_with_teacher": round(float(np.corrcoef(rankdata(scores), rankdata(wanted))[0, 1]), 3),
+        "srcc_with_teacher": round(of.srcc, 3),
+        "srcc_interval": [round(end, 3) for end in of.srcc_interval],
         "coverage_of_90": round(float(within[fresh].mean()), 3) if fresh.any() else None,
         "n_coverage": int(fresh.sum()),
         "coverage_on_fitted": round(float(within[~fresh].mean()), 3) if (~fresh).any() else None,
@@ -142,7 +146,7 @@ def table(results: dict[str, Any]) -> str:
     for name, of in results["sources"].items():
         aucs = [one["auc"] for one in of["defects"].values()]
         mean = f"{np.mean(aucs):.3f}".removeprefix("0") if aucs else ""
-        srcc = f"{of['srcc_with_teacher']:.3f}".removeprefix("0")
+        srcc = figure(of["srcc_with_teacher"], of["srcc_interval"])
         holds = f"{100 * of['coverage_of_90']:.0f} % of {of['n_coverage']}" if of["coverage_of_90"] is not None else ""
         lines.append(f"| {name}, val | {of['n']} | {srcc} | {holds} | {mean} |")
     each = {

@@ -61,14 +61,17 @@ def command(
             except leafiqa.ImageError as error:
                 failed += 1
                 told.append({"image": file, "error": str(error)})
-                note(f"  error  {printable(file)}: {error}")
-                continue
-            if folder is not None:
-                explanation.picture().save(folder / place)
-            if as_json:
-                told.append({"image": file, **explanation.to_dict()})
+                bar.say(f"  error  {printable(file)}: {error}")
             else:
-                result(f"{printable(file)}: {explanation}")
+                if folder is not None:
+                    explanation.picture().save(folder / place)
+                if as_json:
+                    told.append({"image": file, **explanation.to_dict()})
+                else:
+                    # On one terminal with the bar, above it.
+                    say = bar.say if bar.shares_terminal_with_stdout else result
+                    for line in f"{printable(file)}: {explanation}".split("\n"):
+                        say(line)
             bar(number, len(files))
     if as_json:
         result_json(told)
