@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _WORDS = ("not seen", "slight", "clear", "severe")
 # From this severity on a defect is worth a word.
-_SEEN = 0.5
+SEEN = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Explanation:
     @property
     def seen(self) -> dict[str, float]:
         """The defects that are at least slight."""
-        return {name: severity for name, severity in self.defects.items() if severity >= _SEEN}
+        return {name: severity for name, severity in self.defects.items() if severity >= SEEN}
 
     @property
     def worst_place(self) -> tuple[float, float]:

@@ -207,7 +207,7 @@ class Metric(nn.Module):
         """
         if isinstance(images, Tensor):
             return self._explain_resized(*self._prepare_single(images)[0])
-        return [one for prepared in self._prepare_each(images) for one in self._explain_resized(*prepared)]
+        return self.explain_prepared(list(self._prepare_each(images)))
 
     @torch.no_grad()
     def _explain_resized(self, resized: Tensor, valid: Tensor) -> list[Explanation | None]:
@@ -326,6 +326,14 @@ class Metric(nn.Module):
         """Score single images that `prepare` made ready, without gradients, and return them in order."""
         with torch.no_grad():
             return self._score_window(window)
+
+    def explain_prepared(self, window: list[tuple[Tensor, Tensor]]) -> list[Explanation | None]:
+        """Explain single images that `prepare` made ready, in order; None for one that is not valid.
+
+        Raises:
+            WeightsError: the student tells a score and nothing else.
+        """
+        return [one for prepared in window for one in self._explain_resized(*prepared)]
 
     def _score_window(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Score resized single images, those of one size together, and return them in order."""

@@ -11,6 +11,7 @@ from leafiqa.api.arguments import Paths, Progress, as_columns, as_labels
 from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError
 from leafiqa.scoring.backends import as_metrics, load
+from leafiqa.scoring.columns import takes_torch
 
 if TYPE_CHECKING:
     import torch
@@ -115,6 +116,7 @@ def score(
     device: str | torch.device | None = None,
     backend: str | None = None,
     draft: bool = False,
+    columns: Sequence[str] = ("score",),
     batch_size: int = 16,
     workers: int | None = None,
     progress: Progress = lambda done, total: None,
@@ -130,6 +132,8 @@ def score(
         backend: what computes them: "torch", "onnx", or None for the faster one that is installed, which on a CPU is
             ONNX Runtime (`pip install 'leafiqa[onnx]'`).
         draft: decode JPEG files at reduced scale; see `create_metric`.
+        columns: of "score", "se" (its standard error) and "defects" (severity of each, 0 to 3), what rows hold in
+            `.beside`; more than the score takes torch, and a student that tells it.
         batch_size: images scored together.
         workers: threads that decode; None means one a core, at most four.
         progress: called with how many images are done, and how many there are.
@@ -139,8 +143,8 @@ def score(
         `.to_dict()`, `.to_csv(path)` and `.to_pandas()`.
 
     Raises:
-        InputError: no image was found.
-        UnknownModelError, WeightsError: see `create_metric`.
+        InputError: no image was found, or an unknown column.
+        UnknownModelError, WeightsError: see `create_metric`; or a column that the student does not tell.
 
     Example:
         >>> table = leafiqa.score("photos/", recursive=True)
@@ -151,9 +155,9 @@ def score(
     from leafiqa.scoring.scores import Scores
 
     found = need_images(images, recursive)
-    metrics = as_metrics(metric, weights, device, backend, draft, without_torch=True)
+    metrics = as_metrics(metric, weights, device, backend, draft, without_torch=not takes_torch(columns))
     rows: list[Row] = []
-    for row in score_files(metrics, found, batch_size, workers):
+    for row in score_files(metrics, found, batch_size, workers, columns):
         rows.append(row)
         if len(rows) % len(metrics) == 0:
             progress(len(rows) // len(metrics), len(found))
@@ -168,6 +172,7 @@ def iter_scores(
     device: str | torch.device | None = None,
     backend: str | None = None,
     draft: bool = False,
+    columns: Sequence[str] = ("score",),
     batch_size: int = 16,
     workers: int | None = None,
 ) -> Iterator[Row]:
@@ -180,6 +185,7 @@ def iter_scores(
         device: see `score`.
         backend: see `score`.
         draft: see `score`.
+        columns: see `score`.
         batch_size: images scored together; 1 yields each row at once.
         workers: threads that decode ahead.
 
@@ -190,9 +196,8 @@ def iter_scores(
 
     if isinstance(images, (str, os.PathLike)) or not isinstance(images, Iterable):
         raise InputError(f"images must be an iterable of paths of files, got {images!r}; folders are for score()")
-    yield from score_files(
-        as_metrics(metric, weights, device, backend, draft, without_torch=True), images, batch_size, workers
-    )
+    metrics = as_metrics(metric, weights, device, backend, draft, without_torch=not takes_torch(columns))
+    yield from score_files(metrics, images, batch_size, workers, columns)
 
 
 def export(

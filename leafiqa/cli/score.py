@@ -27,6 +27,7 @@ from leafiqa.errors import InputError
 from leafiqa.files import check_output, locked, printable, write_whole
 from leafiqa.images.find import need_images
 from leafiqa.scoring.backends import BACKENDS
+from leafiqa.scoring.columns import check_columns, extra_columns, takes_torch
 from leafiqa.scoring.rows import FORMATS, Row, Writer, format_of
 
 _ADDRESS = re.compile(r"(auto|ray://.+|[\w.-]+:\d+)$")
@@ -43,6 +44,13 @@ _ADDRESS = re.compile(r"(auto|ray://.+|[\w.-]+:\d+)$")
     default="auto",
     show_default=True,
     help="What computes; auto is the faster one that is installed: on a CPU ONNX Runtime.",
+)
+@click.option(
+    "--columns",
+    "asked",
+    default="score",
+    metavar="LIST",
+    help="Of score, se and defects, with commas between: also the standard error, and the severity of each defect.",
 )
 @click.option("--draft", is_flag=True, help="Decode JPEG files at reduced scale: faster, scores move a little.")
 @click.option(
@@ -80,6 +88,7 @@ def command(
     places: tuple[str, ...],
     device: str,
     backend: str,
+    asked: str,
     draft: bool,
     format_: str | None,
     output_: str | None,
@@ -100,15 +109,17 @@ def command(
     cannot be scored is a row with its error, and makes the exit status 1. With several metrics an image has a row, or
     a column, for each. A summary of the scores goes to stderr.
     """
+    columns = check_columns(name.strip() for name in asked.split(",") if name.strip())
     held = sort or top is not None or bottom is not None or least is not None
     if cluster is not None and cluster != "local" and not _ADDRESS.match(cluster):
         paths, cluster = (cluster, *paths), "local"  # `--ray PATH`: what follows is no cluster's address
     if not paths:
         raise click.UsageError("Missing argument 'PATH...'.")
     if cluster is not None:
-        if held or output_ is None or device not in ("auto", "cpu") or len(names) + len(places) > 1 or overwrite:
+        several, elsewhere = len(names) + len(places) > 1, device not in ("auto", "cpu")
+        if held or output_ is None or elsewhere or several or overwrite or takes_torch(columns):
             raise click.UsageError(
-                "--ray takes -o FOLDER and one metric; not --device, --overwrite, --sort, --min, ..."
+                "--ray takes -o FOLDER and one metric; not --device, --columns, --overwrite, --sort, --min, ..."
             )
         if "-" in paths:
             raise click.UsageError("--ray reads no list from stdin: name folders, addresses or Parquet files")
@@ -144,29 +155,31 @@ def command(
         check_output(output, inputs=files, overwrite=overwrite or there, is_ours=is_scores)
     # Warnings of decoders (odd EXIF) would tear the progress bar; errors are rows.
     warnings.simplefilter("ignore")
-    metrics = metrics_of(names, places, device, None if backend == "auto" else backend, draft, without_torch=True)
+    named = None if backend == "auto" else backend
+    metrics = metrics_of(names, places, device, named, draft, without_torch=not takes_torch(columns))
     for metric in metrics:
         note(f"# {printable(metric.metric_name)}: computed by {metric.engine}")
     known = [(metric.metric_name, metric.card.short_hash) for metric in metrics]
     if len(set(known)) < len(known):
         raise InputError(f"the metric {known[0][0]} is given twice")
+    extra = extra_columns(metrics, columns)
     with locked(output) if output is not None and _is_file(output) else contextlib.nullcontext():
         if output is not None:  # once more: another process may have written it while the models were loaded
             check_output(output, inputs=files, overwrite=overwrite or there, is_ours=is_scores)
         kept: list[Row] = []
         if resume and output is not None and output.is_file():
-            before = go_on(output, format_, files, known)
+            before = go_on(output, format_, files, known, extra)
             kept, files = before.kept, before.files
             note(f"{before.scored} images scored before, {len(files)} to go")
             remarks(f"{file} changed since it was scored: scored again" for file in before.changed)
         failed, summary = 0, Summariser()
         rows: list[Row] = []
-        writer = Writer(format_, known)
+        writer = Writer(format_, known, extra)
         folder = os.path.dirname(os.path.abspath(output)) if output is not None else None
         with _open(output, writer, kept, going_on=resume) as stream:
             try:
                 with progress("scoring") as bar:
-                    for number, row in enumerate(score_files(metrics, files, batch_size, workers)):
+                    for number, row in enumerate(score_files(metrics, files, batch_size, workers, columns)):
                         failed += row.score is None and number % len(metrics) == 0
                         summary.add(row)
                         if held:

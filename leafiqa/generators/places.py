@@ -260,7 +260,7 @@ def scores_in(path: Path) -> tuple[list[Row], str]:
     remark = ""
     if ending == ".json":
         try:
-            rows = [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+            rows = [Row.from_dict(row) for row in json.loads(path.read_text(encoding="utf-8"))]
         except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{path} is no file of scores: {error}") from error
     elif is_scores(head):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -247,7 +247,8 @@ class _Worker:
         asked = [_Unless(content, self.known) for content in contents]
         sources = [Content(content.name, one.read) for content, one in zip(contents, asked)]
         for one, row in zip(asked, score_files(self.metric, sources, workers=max(2, self.threads))):
-            yield {**asdict(row), **({"error": _SKIPPED, "sha256": one.digest} if one.skipped else {})}
+            skipped = {"error": _SKIPPED, "sha256": one.digest} if one.skipped else {}
+            yield {**row.to_dict(), "score": row.score, **skipped}
 
 
 class _Unless:

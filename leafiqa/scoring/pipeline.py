@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from leafiqa.errors import InputError, LeafiqaError
 from leafiqa.files import sha256_if_readable
 from leafiqa.images.decoding import Decoded
 from leafiqa.images.loading import load_ahead, usual_workers
+from leafiqa.scoring.columns import check_columns, extra_columns, values_of
 from leafiqa.scoring.contents import Content
 from leafiqa.scoring.rows import HASH_DIGITS, Row, digits_of
 
@@ -44,11 +46,20 @@ class _Prepared:
     sha256: str = ""
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """A score, and what was asked for beside it."""
+
+    score: float
+    beside: dict[str, float] = field(default_factory=dict)
+
+
 def score_files(
     metrics: AnyMetric | Sequence[AnyMetric],
     paths: Iterable[str | os.PathLike[str] | Content],
     batch_size: int = 16,
     workers: int | None = None,
+    columns: Iterable[str] = ("score",),
 ) -> Iterator[Row]:
     """Score files and yield a row for each, in order, as soon as its batch is done.
 
@@ -58,12 +69,15 @@ def score_files(
         batch_size: files scored together; those that differ in resized size are split up further.
         workers: threads that decode and resize; None means one a core, at most four. At most as many images are held
             in full size.
+        columns: what rows hold beside the score: "se", its standard error; "defects", the severity of each.
 
     Yields:
         One row a path and metric; a file that cannot be scored, for whatever reason, has its error in it.
 
     Raises:
-        InputError: a metric returns losses, or there is none.
+        InputError: a metric returns losses, or there is none; or it runs in ONNX Runtime, and more than a score was
+            asked for.
+        WeightsError: more than a score was asked for of a student that tells nothing else.
     """
     metrics = list(metrics) if isinstance(metrics, Sequence) else [metrics]
     if not metrics or any(metric.as_loss for metric in metrics):
@@ -71,6 +85,7 @@ def score_files(
     whole_number(batch_size, "batch_size", 1)
     workers = usual_workers() if workers is None else whole_number(workers, "workers", 1)
 
+    extra = extra_columns(metrics, check_columns(columns))
     in_threads = all(metric.prepares_in_threads for metric in metrics)
 
     def look(path: str | os.PathLike[str] | Content) -> _Prepared:
@@ -85,9 +100,9 @@ def score_files(
     for opened in load_ahead(look, paths, workers=workers, depth=depth):
         window.append(opened if in_threads else _prepare(metrics, opened))
         if len(window) == batch_size:
-            yield from _finish(metrics, window)
+            yield from _finish(metrics, window, extra)
             window = []
-    yield from _finish(metrics, window)
+    yield from _finish(metrics, window, extra)
 
 
 def _open(metrics: Sequence[AnyMetric], source: str | Content) -> _Prepared:
@@ -138,36 +153,48 @@ def _why(error: Exception) -> str:
     return text if isinstance(error, LeafiqaError) else f"{type(error).__name__}: {text.splitlines()[0]}"
 
 
-def _finish(metrics: Sequence[AnyMetric], window: list[_Prepared]) -> Iterator[Row]:
+def _finish(metrics: Sequence[AnyMetric], window: list[_Prepared], extra: Sequence[str]) -> Iterator[Row]:
     """Yield the rows of a window, those of one image after those of the one before."""
-    columns = [_scores(metric, window, number) for number, metric in enumerate(metrics)]
+    columns = [_outcomes(metric, window, number, extra) for number, metric in enumerate(metrics)]
     for place, item in enumerate(window):
         for metric, column in zip(metrics, columns):
             row = Row(item.path, None, item.error, item.note, metric.metric_name, metric.card.short_hash, item.sha256)
             outcome = column[place]
             if isinstance(outcome, Exception):
                 row = replace(row, error=_why(outcome))
-            elif outcome is not None and outcome != outcome:
+            elif outcome is not None and outcome.score != outcome.score:
                 row = replace(row, error="the model gave no number")
             elif outcome is not None:
-                row = replace(row, score=outcome)
+                row = replace(row, score=outcome.score, beside=outcome.beside)
             yield row
 
 
-def _scores(metric: AnyMetric, window: list[_Prepared], number: int) -> list[float | Exception | None]:
+def _outcomes(
+    metric: AnyMetric, window: list[_Prepared], number: int, extra: Sequence[str]
+) -> list[_Outcome | Exception | None]:
     """Return one metric's outcome for each file of a window, None where there is nothing to look at."""
     prepared = [item.images[number] for item in window if item.images]
     try:
         # One transfer for the whole window.
-        found: Iterator[float | Exception] = iter(metric.score_prepared(prepared).tolist() if prepared else [])
+        found: Iterator[_Outcome | Exception] = iter(_look_at(metric, prepared, extra))
     except Exception:
         # Too large together, perhaps: each by itself, and the error to the one that it belongs to.
-        found = iter([_alone(metric, image) for image in prepared])
+        found = iter([_alone(metric, image, extra) for image in prepared])
     return [next(found) if item.images else None for item in window]
 
 
-def _alone(metric: AnyMetric, image: Any) -> float | Exception:
+def _look_at(metric: AnyMetric, prepared: list[Any], extra: Sequence[str]) -> list[_Outcome]:
+    """Return scores, and with them what else was asked for, from one and the same pass."""
+    if not prepared:
+        return []
+    if not extra:
+        return [_Outcome(score) for score in metric.score_prepared(prepared).tolist()]
+    told = metric.explain_prepared(prepared)  # type: ignore[union-attr]
+    return [_Outcome(math.nan) if one is None else _Outcome(one.score, values_of(one, extra)) for one in told]
+
+
+def _alone(metric: AnyMetric, image: Any, extra: Sequence[str]) -> _Outcome | Exception:
     try:
-        return metric.score_prepared([image]).item()
+        return _look_at(metric, [image], extra)[0]
     except Exception as error:
         return error

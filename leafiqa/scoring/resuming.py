@@ -34,7 +34,9 @@ class Resumed:
     changed: list[str] = field(default_factory=list)
 
 
-def resume(output: Path, format: str, files: Sequence[str], metrics: Sequence[tuple[str, str]]) -> Resumed:
+def resume(
+    output: Path, format: str, files: Sequence[str], metrics: Sequence[tuple[str, str]], extra: Sequence[str] = ()
+) -> Resumed:
     """Compare an output with the files that are to be scored.
 
     Names in an output are relative to its folder, so that they mean one file wherever the command is run. A file whose
@@ -45,12 +47,13 @@ def resume(output: Path, format: str, files: Sequence[str], metrics: Sequence[tu
         format: "csv" or "jsonl".
         files: what is to be scored now.
         metrics: name and short hash of each metric.
+        extra: names of columns beside the usual ones.
 
     Raises:
-        InputError: the file is of another format, or was made with other metrics or weights.
+        InputError: the file is of another format, or was made with other metrics, weights or columns.
     """
     by_place: dict[str, list[Row]] = defaultdict(list)
-    for row in read_rows(output, format):
+    for row in read_rows(output, format, extra):
         if (row.metric, row.weights) not in metrics:
             now = ", ".join(f"{name} ({digest})" for name, digest in metrics)
             raise InputError(
@@ -82,15 +85,20 @@ def _place(name: str, output: Path) -> str:
     return os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(output)), name))
 
 
-def read_rows(path: Path, format: str) -> list[Row]:
+def read_rows(path: Path, format: str, extra: Sequence[str] = ()) -> list[Row]:
     """Read back the complete rows of an output file. A torn last row is left out.
 
+    Args:
+        path: the file.
+        format: "csv" or "jsonl".
+        extra: names of columns that it has to have beside the usual ones.
+
     Raises:
-        InputError: the file was not written by `leafiqa score`.
+        InputError: the file was not written by `leafiqa score`, or has other columns.
     """
     text = path.read_text(encoding="utf-8", errors="surrogateescape") if format == "jsonl" else _read_csv(path)
     try:
-        return _from_jsonl(text) if format == "jsonl" else _from_csv(text)
+        return _from_jsonl(text, extra) if format == "jsonl" else _from_csv(text, extra)
     except (ValueError, TypeError, RecursionError, csv.Error) as error:
         raise InputError(f"{path} is no {format} output of leafiqa score ({error}); choose another output") from error
 
@@ -100,25 +108,33 @@ def _read_csv(path: Path) -> str:
         return file.read()
 
 
-def _from_jsonl(text: str) -> list[Row]:
+def _from_jsonl(text: str, extra: Sequence[str]) -> list[Row]:
     # Not splitlines: JSON strings may hold U+2028 and its like.
-    rows = [Row(**json.loads(line)) for line in text[: text.rfind("\n") + 1].split("\n") if line]
+    rows = [Row.from_dict(json.loads(line)) for line in text[: text.rfind("\n") + 1].split("\n") if line]
     for row in rows:
         if isinstance(row.score, bool) or not isinstance(row.score, (int, float, type(None))):
             raise ValueError(f"a score is {row.score!r}")
+    scored = [row for row in rows if row.score is not None]
+    beside = {name for row in scored for name in row.beside}
+    if scored and beside != set(extra):
+        raise ValueError(f"its columns beside the score are {sorted(beside)}, not {sorted(extra)}")
     return rows
 
 
-def _from_csv(text: str) -> list[Row]:
+def _from_csv(text: str, extra: Sequence[str]) -> list[Row]:
     text = text[: _end_of_last_record(text)]
     if not text:
         return []
     records = list(csv.reader(io.StringIO(text, newline="")))
-    if tuple(records[0]) != COLUMNS:
-        raise ValueError(f"its header is {','.join(records[0])[:100]}, not {','.join(COLUMNS)}")
+    columns = (*COLUMNS, *extra)
+    if tuple(records[0]) != columns:
+        raise ValueError(f"its header is {','.join(records[0])[:300]}, not {','.join(columns)}")
     rows = []
     for image, score, *rest in records[1:]:
-        rows.append(Row(image, float(score) if score else None, *rest))
+        usual, beside = rest[: len(COLUMNS) - 2], rest[len(COLUMNS) - 2 :]
+        values = {name: float(cell) for name, cell in zip(extra, beside, strict=True) if cell}
+        of_usual = dict(zip(COLUMNS, [image, float(score) if score else None, *usual], strict=True))
+        rows.append(Row.from_dict({**of_usual, **values}))
     return rows
 
 

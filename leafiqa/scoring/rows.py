@@ -7,11 +7,13 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 from leafiqa.errors import InputError
 from leafiqa.files import printable
+from leafiqa.scoring.columns import STANDARD_ERROR, in_words
 from leafiqa.tables import safe_cell
 
 # By file name ending.
@@ -38,6 +40,7 @@ class Row:
         metric: name of the metric.
         weights: first twelve digits of the weights' sha256.
         sha256: first sixteen digits of the image file's sha256; empty where it could not be read.
+        beside: what was asked for beside the score, by the name of its column: `standard_error`, `defect_blur`.
     """
 
     image: str
@@ -47,10 +50,26 @@ class Row:
     metric: str = ""
     weights: str = ""
     sha256: str = ""
+    beside: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Row:
+        """Build from what `to_dict` returned.
+
+        Raises:
+            TypeError: it lacks an image or a score.
+            ValueError: a column beside the usual ones holds something else than a number.
+        """
+        names = {of.name for of in fields(cls)} - {"beside"}
+        beside = {name: value for name, value in values.items() if name not in names and value is not None}
+        if odd := [name for name, value in beside.items() if type(value) not in (int, float)]:
+            raise ValueError(f"{odd[0]} is no number")
+        return cls(**{name: value for name, value in values.items() if name in names}, beside=beside)
 
     def to_dict(self) -> dict[str, str | float | None]:
-        """Return the fields by name; the score is rounded to six decimals."""
-        return {**asdict(self), "score": None if self.score is None else round(self.score, 6)}
+        """Return the fields by name, then what is beside the score; the score is rounded to six decimals."""
+        own = {name: value for name, value in asdict(self).items() if name != "beside"}
+        return {**own, "score": None if self.score is None else round(self.score, 6), **self.beside}
 
 
 def format_of(output: str | os.PathLike[str] | None, format: str | None) -> str:
@@ -81,9 +100,11 @@ class Writer:
     Args:
         format: one of the values of `FORMATS`.
         metrics: name and short hash of each metric; several make the plain and the Markdown table wider.
+        extra: names of columns beside the usual ones; tables tell them in words.
     """
 
-    def __init__(self, format: str, metrics: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, format: str, metrics: Iterable[tuple[str, str]], extra: Iterable[str] = ()) -> None:
+        self._extra = tuple(extra)
         self.format, self._metrics = format, [(printable(name), digest) for name, digest in metrics]
         self._held: list[Row] = []
         self._first = True
@@ -91,7 +112,7 @@ class Writer:
     def header(self) -> str:
         """Return what comes before the first row."""
         if self.format == "csv":
-            return ",".join(COLUMNS) + "\n"
+            return ",".join([*COLUMNS, *self._extra]) + "\n"
         if self.format == "json":
             return "["
         if self.format == "markdown":
@@ -99,7 +120,8 @@ class Writer:
             return _markdown(["image", *names, "remark"]) + _markdown(["---", *["---:"] * len(names), "---"])
         if self.format == "table":
             told = "; ".join(f"{name}, weights {digest}" for name, digest in self._metrics)
-            return f"# {told}\n#{'  score ' * len(self._metrics)} image\n"
+            score = "  score +-    se" if STANDARD_ERROR in self._extra else "  score "
+            return f"# {told}\n#{score * len(self._metrics)} image\n"
         return ""
 
     def row(self, row: Row) -> str:
@@ -112,7 +134,8 @@ class Writer:
         if self.format == "csv":
             score = "" if row.score is None else f"{row.score:.6f}"
             cells = [row.image, score, row.error, row.note, row.metric, row.weights, row.sha256]
-            return csv_line([safe_cell(cell) if i != 1 else cell for i, cell in enumerate(cells)])
+            beside = [str(row.beside.get(name, "")) for name in self._extra]
+            return csv_line([*(safe_cell(cell) if i != 1 else cell for i, cell in enumerate(cells)), *beside])
         self._held.append(row)
         if len(self._held) < len(self._metrics):
             return ""
@@ -127,13 +150,26 @@ class Writer:
         name = printable(rows[0].image)
         error = next((row.error for row in rows if row.score is None), "")
         if self.format == "markdown":
-            scores = ["" if row.score is None else f"{row.score:.4f}" for row in rows]
-            return _markdown([name, *scores, printable(error or rows[0].note)])
+            scores = ["" if row.score is None else f"{row.score:.4f}{_within(row, ' ± ')}" for row in rows]
+            return _markdown([name, *scores, printable(error or _remark(rows))])
         if all(row.score is None for row in rows):
             return f"  error  {name}: {printable(error)}\n"
-        scores = ["   error" if row.score is None else f"{row.score:8.4f}" for row in rows]
-        note = printable(rows[0].note)
+        room = 16 if STANDARD_ERROR in self._extra else 8
+        scores = [
+            ("error" if row.score is None else f"{row.score:.4f}{_within(row, ' +- ')}").rjust(room) for row in rows
+        ]
+        note = printable(_remark(rows))
         return f"{''.join(scores)} {name}{f'  ({note})' if note else ''}\n"
+
+
+def _within(row: Row, between: str) -> str:
+    return f"{between}{row.beside[STANDARD_ERROR]:.3f}" if STANDARD_ERROR in row.beside else ""
+
+
+def _remark(rows: list[Row]) -> str:
+    """Return what a table says of an image beside its scores: remarks from decoding, defects that a metric sees."""
+    seen = next((words for row in rows if (words := in_words(row.beside))), "")
+    return "; ".join(part for part in (rows[0].note, seen) if part)
 
 
 def csv_line(cells: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ _BEGINS = re.compile(
     rb"image,score,error,note,metric,weights"
     rb"|" + _JSON_ROW + rb"|\[\s*(?:\]|" + _JSON_ROW + rb")"
     rb"|\| image \| [^\n]* \| remark \|\r?\n"
-    rb"|# [^\n]*, weights [0-9a-f]{12}[^\n]*\n#(?:  score )+ image\r?\n"
+    rb"|# [^\n]*, weights [0-9a-f]{12}[^\n]*\n#(?:  score (?:\+-    se)?)+ image\r?\n"
 )
 
 
@@ -117,9 +117,16 @@ class Scores:
         return collected.summaries()
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Return a list for each column: `image`, `score`, `error`, `note`, `metric`, `weights`, `sha256`."""
+        """Return a list for each column.
+
+        They are `image`, `score`, `error`, `note`, `metric`, `weights`, `sha256`, and what was asked for beside the
+        score, None where a row has none.
+        """
         rows = [row.to_dict() for row in self.rows]
-        return {column: [row[column] for row in rows] for column in COLUMNS}
+        return {column: [row.get(column) for row in rows] for column in (*COLUMNS, *self._extra())}
+
+    def _extra(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.beside))
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame.
@@ -152,7 +159,7 @@ class Scores:
     def render(self, format: str, folder: str | None = None) -> str:
         """Return the rows as text; relative names are made relative to `folder`."""
         metrics = list(dict.fromkeys((row.metric, row.weights) for row in self.rows))
-        writer = Writer(format, metrics)
+        writer = Writer(format, metrics, self._extra())
         named = self.rows if folder is None else [replace(row, image=name_in(row.image, folder)) for row in self.rows]
         return writer.header() + "".join(map(writer.row, named)) + writer.footer()
 

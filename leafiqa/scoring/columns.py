@@ -1,0 +1,75 @@
+"""Which columns rows of scores have beside the score: its standard error, and the severity of each defect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from leafiqa.errors import InputError, WeightsError
+
+if TYPE_CHECKING:
+    from leafiqa.explanation import Explanation
+
+# What can be asked for; "score" is there always.
+ASKED = ("score", "se", "defects")
+STANDARD_ERROR = "standard_error"
+_DEFECT = "defect_"
+
+
+def check_columns(asked: Iterable[str]) -> tuple[str, ...]:
+    """Return what was asked for, in the order of `ASKED`.
+
+    Raises:
+        InputError: something else was.
+    """
+    named = [asked] if isinstance(asked, str) else list(asked)
+    if unknown := [name for name in named if name not in ASKED]:
+        raise InputError(f"columns must be of {', '.join(ASKED)}; got {', '.join(map(repr, unknown))}")
+    return tuple(name for name in ASKED if name in named)
+
+
+def takes_torch(asked: Sequence[str]) -> bool:
+    """Tell whether what was asked for is more than ONNX Runtime computes."""
+    return bool({"se", "defects"} & set(asked))
+
+
+def extra_columns(metrics: Sequence[Any], asked: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the columns beside the usual ones: those of all metrics, each once.
+
+    Args:
+        metrics: that score.
+        asked: what `check_columns` returned.
+
+    Raises:
+        InputError: a metric runs in ONNX Runtime, which computes scores alone.
+        WeightsError: a student tells a score and nothing else.
+    """
+    if not takes_torch(asked):
+        return ()
+    names: dict[str, None] = dict.fromkeys([STANDARD_ERROR] if "se" in asked else [])
+    for metric in metrics:
+        if not hasattr(metric, "student"):
+            raise InputError(f"columns se and defects take torch, got {metric!r}; use backend='torch'")
+        if metric.student.aspects is None:
+            raise WeightsError(
+                f"{metric.metric_name} tells a score and nothing else, so it has no columns se and defects; the "
+                "bundled `leaf` has them, and so has what `leafiqa distill` makes"
+            )
+        if "defects" in asked:
+            names.update(dict.fromkeys(_DEFECT + defect for defect in metric.student.aspects.defects))
+    return tuple(names)
+
+
+def values_of(explanation: Explanation, columns: Sequence[str]) -> dict[str, float]:
+    """Return what an explanation says in the columns that it knows."""
+    known = {_DEFECT + name: round(severity, 3) for name, severity in explanation.defects.items()}
+    known[STANDARD_ERROR] = round(explanation.standard_error, 6)
+    return {name: known[name] for name in columns if name in known}
+
+
+def in_words(values: dict[str, float]) -> str:
+    """Return the defects of a row that are at least slight, most severe first: "blur 1.8, noise 0.6"."""
+    from leafiqa.explanation import SEEN
+
+    found = [(name[len(_DEFECT) :], value) for name, value in values.items() if name.startswith(_DEFECT)]
+    return ", ".join(f"{name} {value:.1f}" for name, value in sorted(found, key=lambda of: -of[1]) if value >= SEEN)
