@@ -93,6 +93,7 @@ class Calibration:
         *,
         unit: str | None = None,
         description: str | None = None,
+        difference: bool = False,
         overwrite: bool = False,
     ) -> Path:
         """Write the student and its card.
@@ -101,6 +102,8 @@ class Calibration:
             place: `FOLDER/arch.tag`: `FOLDER/arch.tag.safetensors` and its `.json` are written.
             unit: what one unit of the scale means, for the card.
             description: what the student is, for the card; None means the base's name, on a human scale.
+            difference: store only what differs from the bundled student that it began at: kilobytes, or a fifth of the
+                size where all layers were tuned. It then needs that very student, which comes with this leafiqa.
             overwrite: whether a student of that name may be replaced.
 
         Returns:
@@ -109,10 +112,11 @@ class Calibration:
         Raises:
             InputError: the place is a folder, or its name does not read `arch.tag`.
             OutputError: there is a student of that name, and `overwrite` is False.
+            WeightsError: the difference is wanted from a student that is not bundled.
         """
         folder, name = student_place(place)
         fields = card_fields(self, name, unit=unit, description=description)
-        content, card = pack_student(self.student, fields)
+        content, card = pack_student(self.student, fields, base=self.base if difference else None)
         return write_student(content, card, folder, overwrite=overwrite)
 
     def __str__(self) -> str:

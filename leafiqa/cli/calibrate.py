@@ -57,6 +57,11 @@ from leafiqa.cli.progress import Bar, progress
     show_default=True,
     help="Fine-tune so many times, in different order, and average the weights.",
 )
+@click.option(
+    "--difference",
+    is_flag=True,
+    help="Store only what differs from the bundled student: small, but of use with this leafiqa's students alone.",
+)
 @json_option
 @device_option
 @seed_option
@@ -76,6 +81,7 @@ def command(
     evidence: tuple[Path, ...],
     evidence_images: Path | None,
     runs: int,
+    difference: bool,
     as_json: bool,
     device: str,
     seed: int,
@@ -89,9 +95,13 @@ def command(
     import leafiqa
     from leafiqa.calibration.calibrator import RUNGS, student_place
     from leafiqa.model.checkpoint import check_free
+    from leafiqa.model.differences import as_base
+    from leafiqa.model.places import resolve
 
     folder, student = student_place(output)
     check_free(folder, student, overwrite)
+    if difference:  # before the work begins
+        as_base(resolve(name, weights)[1])
     warnings.simplefilter("ignore")
     with contextlib.ExitStack() as shown:
         looking = shown.enter_context(progress("looking"))
@@ -123,7 +133,7 @@ def command(
             tuning=tuning,
         )
     remarks(found.problems)
-    file = found.save(output, overwrite=overwrite)
+    file = found.save(output, difference=difference, overwrite=overwrite)
     if as_json:
         result_json({**found.to_dict(), "path": str(file)})
     else:

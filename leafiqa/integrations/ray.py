@@ -23,6 +23,7 @@ from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError, OutputError
 from leafiqa.integrations.ray_images import Images, find_images_for_ray, shown
 from leafiqa.integrations.ray_tables import Known, count_rows, finished_rows, hash_of, new_run, table_of
+from leafiqa.model.differences import find_base
 from leafiqa.model.places import resolve
 from leafiqa.scoring.backends import load
 from leafiqa.scoring.contents import Content
@@ -200,32 +201,31 @@ def _kept(skipped: Any, batch: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Student:
-    """What a worker needs to load the metric: a bundled name, or a student's files."""
+    """What a worker needs to load the metric: a bundled name, or a student's files by name."""
 
     name: str
     short_hash: str
     backend: str | None
     draft: bool
     on_gpu: bool
-    content: bytes = b""
-    card: str = ""
+    files: dict[str, bytes]
 
     @classmethod
     def read(cls, name: str, weights: Any, backend: str | None, draft: bool, on_gpu: bool) -> _Student:
         file, card = resolve(name, weights)
         if weights is None:
-            return cls(name, card.short_hash, backend, draft, on_gpu)
-        return cls(card.name, card.short_hash, backend, draft, on_gpu, file.read_bytes(), card.to_json())
+            return cls(name, card.short_hash, backend, draft, on_gpu, {})
+        needed = [file, *([find_base(card.base, file.parent)[0]] if card.base else [])]
+        pairs = [part for weights in needed for part in (weights, weights.with_suffix(".json"))]
+        files = {part.name: part.read_bytes() for part in pairs}
+        return cls(file.name, card.short_hash, backend, draft, on_gpu, files)
 
     def load(self, threads: int) -> Any:
         device = "cuda" if self.on_gpu else "cpu"
         with tempfile.TemporaryDirectory() as folder:
-            place = None
-            if self.content:
-                place = Path(folder) / f"{self.name}.safetensors"
-                place.write_bytes(self.content)
-                place.with_suffix(".json").write_text(self.card, encoding="utf-8")
-            name = "leaf" if place else self.name
+            for name, content in self.files.items():
+                Path(folder, name).write_bytes(content)
+            name, place = ("leaf", Path(folder, self.name)) if self.files else (self.name, None)
             return load(name, place, device, self.backend, self.draft, threads, without_torch=not self.on_gpu)
 
 

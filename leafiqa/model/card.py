@@ -41,6 +41,8 @@ class Card:
         accuracy: list of measurements: `dataset`, `split`, `n`, `srcc`, `plcc`, each with a 95 % interval.
         licences: of `code`, `weights`, and each data set.
         limitations: what the scores cannot tell.
+        base: `name` and `sha256` of the student that the weights file holds the difference from; empty where it holds
+            all weights.
         leafiqa_version: version that wrote the card.
         format: version of this layout.
 
@@ -59,6 +61,7 @@ class Card:
     accuracy: list[dict[str, Any]] = field(default_factory=list)
     licences: dict[str, Any] = field(default_factory=dict)
     limitations: list[str] = field(default_factory=list)
+    base: dict[str, str] = field(default_factory=dict)
     leafiqa_version: str = ""
     format: int = CARD_FORMAT
 
@@ -117,14 +120,15 @@ def parse_card(text: str, where: str) -> Card:
             raise WeightsError(f"{where}: {name} must be a {kind.__name__}, got {fields[name]!r}")
     if fields["name"] != printable(fields["name"]) or not fields["name"].strip():
         raise WeightsError(f"{where}: name must be printable text, got {fields['name']!r}")
-    for name in ("architecture", "preprocess", "score", "teacher", "training", "licences"):
+    for name in ("architecture", "preprocess", "score", "teacher", "training", "licences", "base"):
         if not isinstance(fields.get(name, {}), dict):
             raise WeightsError(f"{where}: {name} must be an object, got {fields[name]!r}")
     _check_architecture(fields["architecture"], where)
     card = Card(**fields)
-    digits = card.sha256
-    if not (isinstance(digits, str) and len(digits) == 64 and set(digits) <= set("0123456789abcdef")):
-        raise WeightsError(f"{where}: sha256 must be 64 lower-case hex digits, got {digits!r}")
+    if not _is_hash(card.sha256):
+        raise WeightsError(f"{where}: sha256 must be 64 lower-case hex digits, got {card.sha256!r}")
+    if card.base and not (_is_name(card.base.get("name")) and _is_hash(card.base.get("sha256"))):
+        raise WeightsError(f"{where}: base must be a name and a sha256, got {card.base!r}")
     try:
         low, high = card.score_range
     except (KeyError, TypeError, ValueError) as error:
@@ -134,6 +138,15 @@ def parse_card(text: str, where: str) -> Card:
     if not (low < high and math.isfinite(low) and math.isfinite(high)):
         raise WeightsError(f"{where}: score.range must rise, got {card.score['range']}")
     return card
+
+
+def _is_hash(digits: Any) -> bool:
+    return isinstance(digits, str) and len(digits) == 64 and set(digits) <= set("0123456789abcdef")
+
+
+def _is_name(name: Any) -> bool:
+    """Tell whether a name is that of a file beside a card: not one that leads elsewhere."""
+    return isinstance(name, str) and bool(name.strip()) and not set(name) & set("/\\\0")
 
 
 def _check_architecture(fields: dict[str, Any], where: str) -> None:

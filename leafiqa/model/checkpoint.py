@@ -54,7 +54,7 @@ def load_student(weights: Path, card: Card) -> Student:
     Raises:
         WeightsError: the file is not the one the card describes, or does not fit the architecture.
     """
-    return unpack_student(read_weights(weights, card), card, str(weights))
+    return unpack_student(read_weights(weights, card), card, str(weights), weights.parent)
 
 
 def read_weights(weights: Path, card: Card) -> bytes:
@@ -77,21 +77,23 @@ def read_weights(weights: Path, card: Card) -> bytes:
     return content
 
 
-def unpack_student(content: bytes, card: Card, where: str) -> Student:
+def unpack_student(content: bytes, card: Card, where: str, folder: Path | None = None) -> Student:
     """Build the student that a card describes out of the bytes of its weights file.
 
     Args:
         content: the file's content.
         card: the card.
         where: what to call the content in errors.
+        folder: where to look first for the student that it holds the difference from, if it does.
 
     Raises:
-        WeightsError: the content does not fit the architecture, or holds NaN or infinity.
+        WeightsError: the content does not fit the architecture, or holds NaN or infinity; or its base is not there.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    from leafiqa.model.differences import whole
     from leafiqa.model.preprocess import Preprocess
     from leafiqa.model.student import Student
 
@@ -100,7 +102,9 @@ def unpack_student(content: bytes, card: Card, where: str) -> Student:
         name: tuple(value) if isinstance(value, list) else value for name, value in card.architecture.items()
     }
     try:
-        tensors = {name: tensor.float() for name, tensor in load(content).items()}
+        # What numpy lacks, bfloat16, is made float here.
+        stored = {name: (of.float() if of.is_floating_point() else of).numpy() for name, of in load(content).items()}
+        tensors = {name: torch.from_numpy(value) for name, value in whole(stored, card, folder).items()}
         for name, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):
                 raise WeightsError(f"{where} holds NaN or infinity in {name}: its training has failed")
@@ -111,6 +115,8 @@ def unpack_student(content: bytes, card: Card, where: str) -> Student:
                 mean=preprocess.mean,
                 std=preprocess.std,
             ).float()
+        if card.base:  # which may have parts that this student has not
+            tensors = {name: tensor for name, tensor in tensors.items() if name in student.state_dict()}
         student.load_state_dict(tensors)
     except WeightsError:
         raise
@@ -119,7 +125,9 @@ def unpack_student(content: bytes, card: Card, where: str) -> Student:
     return student.eval()
 
 
-def pack_student(student: Student, card_fields: dict[str, Any], *, half: bool = True) -> tuple[bytes, Card]:
+def pack_student(
+    student: Student, card_fields: dict[str, Any], *, half: bool = True, base: Card | None = None
+) -> tuple[bytes, Card]:
     """Return a student as the bytes of its weights file, and its card.
 
     Args:
@@ -127,15 +135,27 @@ def pack_student(student: Student, card_fields: dict[str, Any], *, half: bool = 
         card_fields: the fields of `Card` except `sha256`.
         half: store the weights in fp16, except those that it cannot hold. Half the size, and scores move by about
             1e-4; measure on what is stored.
+        base: the card of a bundled student; only what differs from it is stored then, see `differences`.
 
     Raises:
-        WeightsError: a weight is not finite: the training failed.
+        WeightsError: a weight is not finite: the training failed; or the base is not bundled.
     """
-    from safetensors.torch import save
+    if base is None:
+        from safetensors.torch import save
 
-    tensors = {name: _stored(name, tensor, half) for name, tensor in student.state_dict().items()}
-    content = save(tensors, metadata={"format": "pt"})
-    card = Card(**card_fields, sha256=hashlib.sha256(content).hexdigest())
+        tensors = {name: _stored(name, tensor, half) for name, tensor in student.state_dict().items()}
+        content, of_base = save(tensors, metadata={"format": "pt"}), {}
+    else:
+        from safetensors.numpy import save as save_arrays
+
+        from leafiqa.model.differences import as_base, base_arrays, difference
+
+        of_base = as_base(base)
+        known = base_arrays(of_base, None)
+        arrays = {name: _stored(name, tensor, False).cpu().numpy() for name, tensor in student.state_dict().items()}
+        content = save_arrays(difference(arrays, known), metadata={"format": "pt"})
+    fields = {name: value for name, value in card_fields.items() if name != "base"}
+    card = Card(**fields, base=of_base, sha256=hashlib.sha256(content).hexdigest())
     return content, parse_card(card.to_json(), f"the card of {card.name}")
 
 

@@ -56,7 +56,7 @@ def upload(student: Path, repo: str, *, private: bool = False) -> str:
         `hf-hub:owner/repo@commit`, which fetches exactly what was uploaded.
 
     Raises:
-        WeightsError: the student is damaged, the repository holds another one, or the hub refuses.
+        WeightsError: the student is damaged or a difference, the repository holds another one, or the hub refuses.
     """
     if not _REPOSITORY.fullmatch(repo):
         raise WeightsError(f"the repository must read owner/repo, got {repo!r}")
@@ -64,6 +64,11 @@ def upload(student: Path, repo: str, *, private: bool = False) -> str:
     card = read_card(card_file)
     if sha256_of(weights) != card.sha256:
         raise WeightsError(f"{weights} is not the file that its card describes: its sha256 differs from {card.sha256}")
+    if card.base:
+        raise WeightsError(
+            f"{weights} holds only what differs from {card.base['name']}; who fetches it may have another one. Save it "
+            "whole, without difference, and upload that"
+        )
 
     from huggingface_hub import CommitOperationAdd, HfApi, constants
 

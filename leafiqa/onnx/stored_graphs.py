@@ -67,9 +67,10 @@ def network_of(weights: Path, card: Card) -> tuple[bytes, dict[str, NDArray[np.f
     from safetensors.numpy import load
 
     from leafiqa.model.checkpoint import read_weights
+    from leafiqa.model.differences import whole
 
     try:
-        tensors = {name: value.astype(np.float32) for name, value in load(read_weights(weights, card)).items()}
+        tensors = whole(load(read_weights(weights, card)), card, weights.parent)
         return stored[0], filled(tensors, stored[1])
     except (SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{weights} does not fit the architecture on its card: {error}") from error

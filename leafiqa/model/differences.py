@@ -1,0 +1,147 @@
+"""A student stored as what differs from another one, its base: a calibration is small then.
+
+Of a tensor that is the base's, nothing is stored. Of a large one that was moved, a whole number of steps for each
+weight, eight bits; a step is a fraction of how far the weights moved, so most of these numbers are near zero, and any
+archive packs them to about half a byte. What is small, or new, is stored as it is. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leafiqa.errors import WeightsError
+from leafiqa.model.card import Card, read_card
+from leafiqa.model.registry import weights_folder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Arrays = dict[str, NDArray[Any]]
+
+_MOVED, _STEP = "moved:", "step:"
+# A step, as a share of the root mean square of how far a tensor's weights moved: rounding adds .07 of that.
+_STEP_SHARE = 0.25
+_MOST_STEPS = 127
+# Tensors with fewer numbers are stored as they are.
+_SMALL = 4096
+
+
+def difference(arrays: Arrays, base: Arrays) -> Arrays:
+    """Return what is to be stored of a student beside its base.
+
+    Args:
+        arrays: the student's state, float32.
+        base: the base's, as it is read from its file.
+    """
+    stored: Arrays = {}
+    for name, value in arrays.items():
+        known = base.get(name)
+        if known is None or known.shape != value.shape:
+            stored[name] = _halved(value)
+            continue
+        moved = value.astype(np.float32) - known.astype(np.float32)
+        if not moved.any():
+            continue
+        if moved.size < _SMALL:
+            stored[name] = _halved(value)
+            continue
+        step = max(_STEP_SHARE * float(np.sqrt(np.square(moved).mean())), float(np.abs(moved).max()) / _MOST_STEPS)
+        stored[_MOVED + name] = np.rint(moved / np.float32(step)).clip(-_MOST_STEPS, _MOST_STEPS).astype(np.int8)
+        stored[_STEP + name] = np.array([step], np.float32)
+    return stored
+
+
+def _halved(value: NDArray[Any]) -> NDArray[Any]:
+    """Return an array in half precision, where that can hold it."""
+    with np.errstate(over="ignore"):
+        halved = value.astype(np.float16)
+    return halved if np.isfinite(halved).all() else value
+
+
+def whole(stored: Arrays, card: Card, folder: Path | None) -> Arrays:
+    """Return a student's state, float32: what is stored, put onto its base where it has one.
+
+    Args:
+        stored: the arrays of its file.
+        card: its card.
+        folder: where its file lies; the base is looked for there, then among the bundled students.
+
+    Raises:
+        WeightsError: the base is not to be had, or does not go with what is stored.
+    """
+    if not card.base:
+        return {name: value.astype(np.float32) for name, value in stored.items()}
+    state = base_arrays(card.base, folder)
+    for name, value in stored.items():
+        if name.startswith(_STEP):
+            continue
+        if not name.startswith(_MOVED):
+            state[name] = value.astype(np.float32)
+            continue
+        own = name[len(_MOVED) :]
+        step = stored.get(_STEP + own)
+        if step is None or step.shape != (1,) or own not in state or state[own].shape != value.shape:
+            raise WeightsError(f"{card.name}: {own} does not go with the student that it is stored beside")
+        state[own] = state[own] + value.astype(np.float32) * step.astype(np.float32)
+    return state
+
+
+def as_base(card: Card) -> dict[str, str]:
+    """Return what stands on the card of a student that is stored as what differs from this one.
+
+    Raises:
+        WeightsError: this one is not bundled, or stored as a difference itself.
+    """
+    base = {"name": card.name, "sha256": card.sha256}
+    find_base(base, None)
+    return base
+
+
+def base_arrays(base: dict[str, str], folder: Path | None) -> Arrays:
+    """Return the state of a base, float32.
+
+    Raises:
+        WeightsError: it is not to be had, or a difference itself.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    from leafiqa.model.checkpoint import read_weights
+
+    weights, card = find_base(base, folder)
+    try:
+        return {name: value.astype(np.float32) for name, value in load(read_weights(weights, card)).items()}
+    except (SafetensorError, TypeError, KeyError) as error:
+        raise WeightsError(f"{weights} cannot be read: {error}") from error
+
+
+def find_base(base: dict[str, str], folder: Path | None) -> tuple[Path, Card]:
+    """Return the weights file and the card of a base.
+
+    Args:
+        base: its `name` and `sha256`.
+        folder: looked in before the bundled students.
+
+    Raises:
+        WeightsError: it is in neither place, or is stored as a difference itself.
+    """
+    there = []
+    for place in (folder, weights_folder()):
+        file = None if place is None else place / f"{base['name']}.safetensors"
+        if file is None or not file.is_file() or not file.with_suffix(".json").is_file():
+            continue
+        card = read_card(file.with_suffix(".json"))
+        there.append(f"{file} is {card.short_hash}")
+        if card.sha256 != base["sha256"]:
+            continue
+        if card.base:
+            raise WeightsError(f"{file} is itself stored as what differs from {card.base['name']}: it can be no base")
+        return file, card
+    raise WeightsError(
+        f"this student is stored as what differs from {base['name']} {base['sha256'][:12]}, which is neither beside it "
+        f"nor among the bundled ones{'; ' + ', '.join(there) if there else ''}. Put the two files of that student "
+        "beside it"
+    )
