@@ -3,6 +3,7 @@
 On pictures that were not learned from: defects against those that the teacher named, on `val`; whether the right one
 rises most when a picture is degraded; whether the map finds the part that was degraded, on 300 pictures; and how many
 of the teacher's scores lie in intervals of 90 %, on `val` without the held-out pictures that errors were fitted to.
+Of calibrated students: how many of people's scores on `val` lie in their intervals.
 `--table` writes the table of docs/explain.md from the last results.
 """
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import rankdata
 
-from benchmarks.common import need_data, student
+from benchmarks.calibrated import STUDENTS
+from benchmarks.common import DATA, need_data, student
 from benchmarks.readme import figure
 from leafiqa.cli.progress import progress
 from leafiqa.distillation.config import Config, Source, read_config
@@ -27,6 +29,7 @@ from leafiqa.evaluation.measures import agreement
 from leafiqa.evidence.linking import read_on_common_scale
 from leafiqa.evidence.reliability import severities, targets
 from leafiqa.images.decoding import decode
+from leafiqa.labels.mos_table import read_mos
 from leafiqa.metric import Metric
 from leafiqa.training.degradations.ladders import DEGRADATIONS, degrade
 
@@ -37,6 +40,7 @@ PAGE = ROOT / "docs" / "explain.md"
 CLEAR = 1.5
 # Fewer pictures with a clear defect say nothing of it.
 LEAST = 8
+CALIBRATED = [f"leaf_lite0.{tag}" for tag in STUDENTS]
 REGIONS = ("blur", "noise", "jpeg", "underexposed")
 
 
@@ -87,6 +91,28 @@ def measure_source(metric: Metric, config: Config, source: Source) -> dict[str, 
         "coverage_on_fitted": round(float(within[~fresh].mean()), 3) if (~fresh).any() else None,
         "mean_interval": round(float(np.mean([one.interval[1] - one.interval[0] for one in found])), 3),
         "defects": aucs,
+    }
+
+
+def measure_people(name: str) -> dict[str, Any]:
+    """Measure how many of people's scores on `val` lie in a calibrated student's intervals."""
+    dataset = STUDENTS[name.split(".", 1)[1]][0]
+    metric = student(name)
+    rows = read_mos(DATA / dataset / "mos.csv", split="val").rows
+    with progress(name, "pictures") as bar:
+        found = []
+        for number, row in enumerate(rows, 1):
+            found.append(metric.explain(row.path))
+            bar(number, len(rows))
+    within = [one.interval[0] <= row.mos <= one.interval[1] for one, row in zip(found, rows)]
+    low, high = metric.score_range
+    widths = [(one.interval[1] - one.interval[0]) / (high - low) for one in found]
+    return {
+        "dataset": dataset,
+        "sha256": metric.card.sha256,
+        "n": len(rows),
+        "coverage_of_90": round(float(np.mean(within)), 3),
+        "mean_interval": round(float(np.mean(widths)), 3),
     }
 
 
@@ -162,6 +188,10 @@ def table(results: dict[str, Any]) -> str:
     lines += ["", f"Each defect: {told}.", ""]
     lines.append(f"The right defect rises most when a picture is degraded (level 4): {of_ladders}.")
     lines.append(f"The map tells one degraded part from the rest: {of_map}.")
+    held = ", ".join(
+        f"{name.split('.')[1]} {100 * of['coverage_of_90']:.0f} %" for name, of in results["calibrated"].items()
+    )
+    lines.append(f"Of calibrated students, 90 % intervals hold so many of people's scores on `val`: {held}.")
     return "\n".join(lines)
 
 
@@ -195,6 +225,7 @@ def main() -> None:
         "sources": {source.name: measure_source(metric, config, source) for source in config.sources},
         "ladders": measure_ladders(metric, everything[0]),
         "map": measure_map(metric, everything[0], arguments.maps),
+        "calibrated": {name: measure_people(name) for name in CALIBRATED},
     }
     RESULT.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(table(results))

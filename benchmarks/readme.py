@@ -26,9 +26,9 @@ STUDENTS = {
     "leaf_lite0.photo-10": ("biq2021",),
     "leaf_lite0.photo-30": ("biq2021",),
     "hub/leaf_lite2.generated-10": ("agiqa3k",),
-    "leaf_lite2.generated-30": ("agiqa3k",),
+    "hub/leaf_lite2.generated-30": ("agiqa3k",),
     "hub/leaf_lite2.photo-10": ("biq2021",),
-    "leaf_lite2.photo-30": ("biq2021",),
+    "hub/leaf_lite2.photo-30": ("biq2021",),
 }
 TITLES = {"agiqa3k": "AGIQA-3K, generated images", "biq2021": "BIQ2021, photographs"}
 

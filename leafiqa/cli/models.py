@@ -43,6 +43,8 @@ def info(name: str, weights: str | None, as_json: bool) -> None:
         result_json(json.loads(card.to_json()))
         return
     result(f"{card.name}\n{card.description}\n\nfile       {file}\nsha256     {card.sha256}")
+    if card.base:
+        result(f"base       {card.base['name']} {card.base['sha256'][:12]}: the file holds what differs from it")
     result(f"range      {card.score_range[0]:g} to {card.score_range[1]:g}, higher is better")
     result(f"unit       {card.score.get('unit', 'not stated')}")
     _percentiles(card)

@@ -115,8 +115,9 @@ def unpack_student(content: bytes, card: Card, where: str, folder: Path | None =
                 mean=preprocess.mean,
                 std=preprocess.std,
             ).float()
-        if card.base:  # which may have parts that this student has not
-            tensors = {name: tensor for name, tensor in tensors.items() if name in student.state_dict()}
+        if card.base:  # which may have parts that this student has not; what is stored itself must fit
+            own = {*student.state_dict(), *stored}
+            tensors = {name: tensor for name, tensor in tensors.items() if name in own}
         student.load_state_dict(tensors)
     except WeightsError:
         raise

@@ -69,7 +69,9 @@ def values_of(explanation: Explanation, columns: Sequence[str]) -> dict[str, flo
 
 def in_words(values: dict[str, float]) -> str:
     """Return the defects of a row that are at least slight, most severe first: "blur 1.8, noise 0.6"."""
-    from leafiqa.explanation import SEEN
-
     found = [(name[len(_DEFECT) :], value) for name, value in values.items() if name.startswith(_DEFECT)]
+    if not found:
+        return ""
+    from leafiqa.explanation import SEEN  # takes torch, which is there where defects were told
+
     return ", ".join(f"{name} {value:.1f}" for name, value in sorted(found, key=lambda of: -of[1]) if value >= SEEN)

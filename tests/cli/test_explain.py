@@ -67,8 +67,11 @@ def test_json(weights, photos):
     assert set(first["defects"]) == {"blur", "noise"} and len(first["map"]) > 1 and "error" in second
 
 
-def test_a_student_without_aspects_says_so(photos):
-    done = run("explain", photos / "a", "--metric", "leaf_lite0.photo-10")
+def test_a_student_without_aspects_says_so(photos, tmp_path):
+    fields = {"name": "leaf_lite0.plain", "preprocess": {"area": 128**2}, "score": {"range": [0.0, 1.0]}}
+    architecture = {"backbone": "tf_efficientnet_lite0", "stages": [1, 2, 3, 4]}
+    save_student(Student(), tmp_path / "plain", {**fields, "architecture": architecture})
+    done = run("explain", photos / "a", "--weights", tmp_path / "plain")
     assert done.returncode == 2 and "tells a score and nothing else" in done.stderr
 
 

@@ -150,6 +150,16 @@ def test_what_does_not_go_together(leaf):
             whole(stored, packed, None)
 
 
+def test_nothing_that_is_stored_is_left_out(leaf):
+    """A card that knows nothing of a part that the file holds does not fit it."""
+    student, card = leaf
+    other = moved(student, 0.01)
+    other.residual = torch.nn.Linear(student.feature_mean.numel(), 1, bias=False)
+    content, packed = pack_student(other, fields_of(card), base=card)
+    with pytest.raises(leafiqa.WeightsError, match=r"(?s)does not fit the architecture.*residual"):
+        unpack_student(content, packed, "it")
+
+
 def test_what_only_a_bundled_student_can_be(leaf, tmp_path):
     student, card = leaf
     with pytest.raises(leafiqa.WeightsError, match="nor among the bundled ones"):

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 import leafiqa
+from leafiqa.model.checkpoint import save_student
+from leafiqa.model.student import Student
 from leafiqa.scoring.resuming import read_rows
 from leafiqa.scoring.rows import COLUMNS
 from leafiqa.scoring.scores import is_scores
@@ -91,8 +93,15 @@ def test_comparing_reads_scores_with_columns(folder):
 def test_what_cannot_be_asked(folder, metric):
     with pytest.raises(leafiqa.InputError, match="columns must be of score, se, defects; got 'blur'"):
         leafiqa.score(folder / "photos", metric, columns=["se", "blur"])
-    with pytest.raises(leafiqa.WeightsError, match="leaf_lite0.photo-10 tells a score and nothing else"):
-        leafiqa.score(folder / "photos", "leaf_lite0.photo-10", columns=["se"])
+    fields = {
+        "name": "leaf_lite0.plain",
+        "architecture": {"backbone": "tf_efficientnet_lite0", "stages": [1, 2, 3, 4]},
+        "preprocess": {"area": 128**2},
+        "score": {"range": [0.0, 1.0]},
+    }
+    save_student(Student(), folder / "plain", fields)
+    with pytest.raises(leafiqa.WeightsError, match="plain tells a score and nothing else"):
+        leafiqa.score(folder / "photos", weights=folder / "plain", columns=["se"])
     pytest.importorskip("onnxruntime")
     with pytest.raises(leafiqa.InputError, match="take torch"):
         leafiqa.score(folder / "photos", backend="onnx", columns=["se"])
