@@ -253,6 +253,27 @@ def test_head_rung_is_saved_and_loaded(labelled, tmp_path):
     assert torch.isfinite(picture.grad).all() and picture.grad.abs().max() > 0
 
 
+def test_what_differs_alone_is_saved_where_it_is_asked_for(labelled, tmp_path):
+    table = ["calibrate", "--mos", str(labelled / "mos.csv"), "--rung", "head", "--device", "cpu"]
+    scores = {}
+    for name, more in (("whole", []), ("small", ["--difference"])):
+        outcome = CliRunner().invoke(cli, [*table, "-o", str(tmp_path / f"leaf_lite0.{name}"), *more])
+        assert outcome.exit_code == 0, outcome.output
+        found = leafiqa.create_metric(weights=tmp_path / f"leaf_lite0.{name}.safetensors", device="cpu")
+        scores[name] = found([labelled / f"{i}.png" for i in range(0, 30, 6)]).tolist()
+    assert scores["small"] == pytest.approx(scores["whole"], abs=2e-3)
+    assert (tmp_path / "leaf_lite0.small.safetensors").stat().st_size < 20_000
+    shown = CliRunner().invoke(cli, ["info", "--weights", str(tmp_path / "leaf_lite0.small.safetensors")])
+    assert "base       leaf_lite0.general" in shown.output
+    # A student of one's own can be no base, which is said before anything is looked at.
+    arguments = [*table, "--weights", str(tmp_path / "leaf_lite0.whole.safetensors"), "--difference"]
+    outcome = CliRunner().invoke(cli, [*arguments, "-o", str(tmp_path / "leaf_lite0.again")])
+    assert isinstance(outcome.exception, leafiqa.WeightsError) and "nor among the bundled ones" in str(
+        outcome.exception
+    )
+    assert "looking" not in outcome.output
+
+
 def test_unreadable_images_are_left_out_and_reported(labelled, metric, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"nothing")
     rows = [Labelled(f"{i}.png", labelled / f"{i}.png", 5 - i / 6) for i in range(12)]
