@@ -38,6 +38,8 @@ def command(
 
     FILE is JSON lines of point-wise judgments, pairs and rankings; docs/evidence.md describes them.
     """
+    if conversations is None and (prompts is not None or overwrite):
+        raise click.UsageError("--prompts and --overwrite are for what --conversations FILE writes: name it, too")
     import leafiqa
 
     summary = leafiqa.summarise_evidence(files, images)

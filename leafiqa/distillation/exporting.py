@@ -127,11 +127,14 @@ def export(
 
 def _data(config: Config, of_sources: list[Evidence]) -> str:
     """Say what was judged how often, by names of files, not by their places: a card travels."""
-    return "; ".join(
+    told = [
         f"{source.name}: {len(evidence.points)} images with scores, {len(evidence.pairs)} comparisons, of "
         + cite(source.evidence)
         for source, evidence in zip(config.sources, of_sources)
-    )
+    ]
+    if config.common:
+        told.append(f"on the common scale of {cite(config.common)}")
+    return "; ".join(told)
 
 
 def _teachers(of_sources: list[Evidence]) -> dict[str, Any]:

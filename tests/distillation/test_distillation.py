@@ -21,8 +21,8 @@ import leafiqa
 from leafiqa.distillation.checks import check_evidence
 from leafiqa.distillation.config import read_config
 from leafiqa.distillation.curves import plot_curves
-from leafiqa.distillation.data import load
-from leafiqa.distillation.exporting import export
+from leafiqa.distillation.data import load, read_source
+from leafiqa.distillation.exporting import _data, export
 from leafiqa.distillation.run import distil
 from leafiqa.distillation.start import architecture, begin, gate_is_new
 from leafiqa.distillation.trainer import Trainer
@@ -553,6 +553,16 @@ def test_in_python_as_on_the_command_line(small_run, tmp_path):
         replace(config, card={"limitations": "none"})
     with pytest.raises(EvidenceError, match="backbone 'resnet17' is no timm network"):
         distil(replace(config, backbone="resnet17", initial="timm", output=tmp_path / "none"))
+
+
+def test_a_card_cites_the_evidence_that_put_all_on_one_scale(small_run):
+    rewrite(small_run, [point(i, i / 10) for i in range(6)])
+    config = read_config(small_run)
+    evidence = [read_source(config, source).evidence for source in config.sources]
+    shared = config.sources[0].evidence[0]
+    assert "common scale" not in _data(config, evidence)
+    told = _data(replace(config, common=(shared,)), evidence)
+    assert re.search(r"; on the common scale of evidence.jsonl \(sha256 [0-9a-f]{12}", told)
 
 
 def test_points_of_a_source_weigh_what_its_config_says(small_run):

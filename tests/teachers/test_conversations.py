@@ -48,6 +48,9 @@ def test_the_layout(evidence, tmp_path):
     out = tmp_path / "set.json"
     done = CliRunner().invoke(cli, ["evidence", str(evidence), "--conversations", str(out)])
     assert done.exit_code == 0 and "6 conversations in" in done.stderr, done.output
+    for alone in (["--overwrite"], ["--prompts", str(evidence)]):
+        refused = CliRunner().invoke(cli, ["evidence", str(evidence), *alone])
+        assert refused.exit_code == 2 and "--conversations FILE" in refused.output
     told = json.loads(out.read_text())
     asked = read_prompts()
     short = {one["id"]: (one["image"], one["conversations"][1]["value"]) for one in told}
