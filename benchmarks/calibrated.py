@@ -125,8 +125,8 @@ def main() -> None:
             score_range=RANGES[dataset],
             choice=Choice("full"),
             labels=len(given.labels),
-            before=_on_val(metric, metric.student, dataset),
-            expected=_on_val(metric, copy.deepcopy(tuned).half().float().eval(), dataset),  # stored in half precision
+            before=on_val(metric, metric.student, dataset),
+            expected=on_val(metric, copy.deepcopy(tuned).half().float().eval(), dataset),  # stored in half precision
             expected_by=f"measured on {title} `val`, which was not trained on",
             problems=[],
             labelled=[(sha256_if_readable(path) or "")[:12] for path in paths],
@@ -146,7 +146,8 @@ def _evidence(dataset: str) -> list[Path]:
     return [TEACHER / f"{dataset}.jsonl", TEACHER / f"{dataset}-repeat.jsonl"]
 
 
-def _on_val(metric: Metric, student: Student, dataset: str) -> Agreement:
+def on_val(metric: Metric, student: Student, dataset: str) -> Agreement:
+    """Measure a student on a data set's `val`."""
     rows = read_mos(DATA / dataset / "mos.csv", split="val").rows
     low, high = RANGES[dataset]
     scores = low + (high - low) * predict(student, prepare_images(metric, [row.path for row in rows]))

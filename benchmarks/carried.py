@@ -21,7 +21,7 @@ import torch
 
 import leafiqa
 from benchmarks.budgets import RANGES
-from benchmarks.calibrated import KINDS, LIMITS, STUDENTS, WHAT, drawn
+from benchmarks.calibrated import KINDS, LIMITS, STUDENTS, WHAT, drawn, on_val
 from benchmarks.common import DATA, need_data
 from leafiqa.calibration.calibrator import Calibration, card_fields, label_weights
 from leafiqa.calibration.cross_validation import Choice, Labels, expected
@@ -30,7 +30,6 @@ from leafiqa.calibration.features import extract
 from leafiqa.calibration.fine_tuning import predict, prepare_images
 from leafiqa.calibration.fit import Fit, fit_scale
 from leafiqa.calibration.merging import with_fit
-from leafiqa.evaluation.measures import Agreement, agreement
 from leafiqa.labels.mos_table import read_mos
 from leafiqa.metric import Metric
 from leafiqa.model.checkpoint import pack_student, unpack_student
@@ -67,14 +66,6 @@ def carried(leaf: Student, first: Student, calibrated: Student, fit: Fit) -> Stu
         last.weight.mul_(fit.slope)  # type: ignore[union-attr, operator]
         last.bias.mul_(fit.slope).add_(fit.offset)  # type: ignore[union-attr, operator]
     return found
-
-
-def on_val(metric: Metric, student: Student, dataset: str) -> Agreement:
-    """Measure a student on a data set's `val`."""
-    rows = read_mos(DATA / dataset / "mos.csv", split="val").rows
-    low, high = RANGES[dataset]
-    scores = low + (high - low) * predict(student, prepare_images(metric, [row.path for row in rows]))
-    return agreement(scores, np.array([row.mos for row in rows]), seed=0)
 
 
 def make(tag: str, leaf: Metric, folder: Path) -> None:

@@ -207,7 +207,7 @@ class Metric(nn.Module):
         """
         if isinstance(images, Tensor):
             return self._explain_resized(*self._prepare_single(images)[0])
-        return self.explain_prepared(list(self._prepare_each(images)))
+        return self.explain_prepared(self._prepare_each(images))
 
     @torch.no_grad()
     def _explain_resized(self, resized: Tensor, valid: Tensor) -> list[Explanation | None]:
@@ -327,7 +327,7 @@ class Metric(nn.Module):
         with torch.no_grad():
             return self._score_window(window)
 
-    def explain_prepared(self, window: list[tuple[Tensor, Tensor]]) -> list[Explanation | None]:
+    def explain_prepared(self, window: Iterable[tuple[Tensor, Tensor]]) -> list[Explanation | None]:
         """Explain single images that `prepare` made ready, in order; None for one that is not valid.
 
         Raises:

@@ -11,7 +11,7 @@ from leafiqa.api.arguments import Paths, Progress, as_columns, as_labels
 from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError
 from leafiqa.scoring.backends import as_metrics, load
-from leafiqa.scoring.columns import takes_torch
+from leafiqa.scoring.columns import check_columns, takes_torch
 
 if TYPE_CHECKING:
     import torch
@@ -154,6 +154,7 @@ def score(
     from leafiqa.scoring.pipeline import score_files
     from leafiqa.scoring.scores import Scores
 
+    columns = check_columns(columns)
     found = need_images(images, recursive)
     metrics = as_metrics(metric, weights, device, backend, draft, without_torch=not takes_torch(columns))
     rows: list[Row] = []
@@ -196,6 +197,7 @@ def iter_scores(
 
     if isinstance(images, (str, os.PathLike)) or not isinstance(images, Iterable):
         raise InputError(f"images must be an iterable of paths of files, got {images!r}; folders are for score()")
+    columns = check_columns(columns)
     metrics = as_metrics(metric, weights, device, backend, draft, without_torch=not takes_torch(columns))
     yield from score_files(metrics, images, batch_size, workers, columns)
 

@@ -102,7 +102,7 @@ class Calibration:
             place: `FOLDER/arch.tag`: `FOLDER/arch.tag.safetensors` and its `.json` are written.
             unit: what one unit of the scale means, for the card.
             description: what the student is, for the card; None means the base's name, on a human scale.
-            difference: store only what differs from the bundled student that it began at: kilobytes, or a fifth of the
+            difference: store only what differs from the bundled student that it began at: kilobytes, or half of the
                 size where all layers were tuned. It then needs that very student, which comes with this leafiqa.
             overwrite: whether a student of that name may be replaced.
 

@@ -60,7 +60,7 @@ from leafiqa.cli.progress import Bar, progress
 @click.option(
     "--difference",
     is_flag=True,
-    help="Store only what differs from the bundled student: small, but of use with this leafiqa's students alone.",
+    help="Store only what differs from the bundled student: small, but of no use without that very student.",
 )
 @json_option
 @device_option

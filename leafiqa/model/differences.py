@@ -39,15 +39,12 @@ def difference(arrays: Arrays, base: Arrays) -> Arrays:
     stored: Arrays = {}
     for name, value in arrays.items():
         known = base.get(name)
-        if known is None or known.shape != value.shape:
+        if known is not None and np.array_equal(value, known):
+            continue
+        if known is None or known.shape != value.shape or value.size < _SMALL:
             stored[name] = _halved(value)
             continue
         moved = value.astype(np.float32) - known.astype(np.float32)
-        if not moved.any():
-            continue
-        if moved.size < _SMALL:
-            stored[name] = _halved(value)
-            continue
         step = max(_STEP_SHARE * float(np.sqrt(np.square(moved).mean())), float(np.abs(moved).max()) / _MOST_STEPS)
         stored[_MOVED + name] = np.rint(moved / np.float32(step)).clip(-_MOST_STEPS, _MOST_STEPS).astype(np.int8)
         stored[_STEP + name] = np.array([step], np.float32)

@@ -45,6 +45,8 @@ def test_columns_of_a_table(folder, metric):
     table = leafiqa.score(folder / "photos", metric, columns=("score", "se"))
     values = table.to_dict()
     assert list(values) == [*COLUMNS, "standard_error"]
+    by_name = leafiqa.score(folder / "photos", columns="se", device="cpu")  # a name alone, and torch is chosen for it
+    assert list(by_name.to_dict()) == list(values)
     assert [value is None for value in values["standard_error"]] == [row.score is None for row in table]
 
 
