@@ -94,6 +94,7 @@ def speed_table() -> str:
         cells = [cell(of.get(threads, {}).get(size, {})) for threads, size in conditions]
         memory = of.get("2 threads", {}).get("512x512", {}).get("peak_mib")
         shown = f"`{name}`" if "(" not in name else f"`{name.split(' ')[0]}`, ONNX Runtime"
+        shown += ", eight in a list" if "list" in name else ""
         lines.append(f"| {shown} | {' | '.join(cells)} | {f'{memory} MiB' if memory else ''} |")
     return "\n".join(lines)
 

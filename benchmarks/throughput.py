@@ -64,7 +64,7 @@ _BARE = (
     "    with torch.no_grad():\n"
     "        [metric._score_resized(ready, valid) for _ in paths]\ntimed(bare)"
 )
-_BARE_ONNX = _ONNX + "import numpy as np\nready = [(np.random.rand(1, 384, 384, 3).astype('f'), True)] * len(paths)\n"
+_BARE_ONNX = _ONNX + "import numpy as np\nready = [np.random.rand(1, 384, 384, 3).astype('f')] * len(paths)\n"
 WAYS = {
     "network": _BARE,
     "metric(paths)": _TORCH + "timed(lambda: metric(paths))",
@@ -75,8 +75,12 @@ WAYS = {
         "options = ['--backend', 'torch', '--device', 'cpu', '--format', 'csv', '-o', os.devnull]\n"
         "timed(lambda: cli(['score', sys.argv[1], *options], standalone_mode=False))"
     ),
-    "onnx network": _BARE_ONNX + "timed(lambda: metric.score_prepared(ready))",
+    "onnx network, side by side": (
+        _BARE_ONNX + "from leafiqa.images.loading import load_ahead\n"
+        "timed(lambda: list(load_ahead(lambda one: metric.score_prepared([one]), ready, workers=metric.at_once)))"
+    ),
     "onnx metric(paths)": _ONNX + "timed(lambda: metric(paths))",
+    "onnx metric(path), one by one": _ONNX + "timed(lambda: [metric(path) for path in paths])",
     "onnx leafiqa.score": _ONNX + "timed(lambda: leafiqa.score(paths, metric))",
 }
 

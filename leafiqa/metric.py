@@ -60,10 +60,12 @@ class Metric(nn.Module):
         student: the network.
         inert: whether the network is kept out of the module tree.
         draft: whether JPEG files are decoded at reduced scale.
+        at_once: None: images are scored one after the other, as torch's operations use all cores themselves.
     """
 
     metric_mode = "NR"
     lower_better = False
+    at_once = None
     student: Student
 
     def __init__(
@@ -297,7 +299,7 @@ class Metric(nn.Module):
     def _prepare_each(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Tensor]]:
         # On a host decoding takes cores from the network: it is not to run far ahead while the network computes.
         depth = None if self.device.type == "cpu" else _WINDOW
-        for looked in walk(images, self._look, depth):
+        for looked in walk(images, self._look, lambda looked: looked, depth=depth):
             for remark in looked.remarks:
                 warn_of_image(remark)
             opened = looked.opened

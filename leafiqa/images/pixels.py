@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ImageLike = Union[str, "os.PathLike[str]", bytes, IO[bytes], Image.Image, np.ndarray, "Tensor"]
 Looked = TypeVar("Looked")
+Finished = TypeVar("Finished")
 
 _FORMS = (
     "a (B, 3, H, W) or (3, H, W) tensor, a path, bytes, a binary file object, a PIL image, an (H, W, 3) array, or an "
@@ -102,31 +104,41 @@ def each(source: Any) -> Iterator[Any]:
     return iter(source)
 
 
-def walk(images: Any, look: Callable[[int, Any], Looked], depth: int | None = None) -> Iterator[Looked]:
-    """Yield what `look(index, image)` returns for each image, in order.
+def walk(
+    images: Any,
+    look: Callable[[int, Any], Looked],
+    finish: Callable[[Looked], Finished],
+    *,
+    lasting: tuple[type, ...] = FILES,
+    workers: int | None = None,
+    depth: int | None = None,
+) -> Iterator[Finished]:
+    """Yield what `finish(look(index, image))` returns for each image, in order, while threads work ahead.
 
-    Files and bytes, which stay what they are, are looked at ahead in threads. Anything else is looked at when it is
+    Forms that stay what they are, such as files, are looked at in the threads. Anything else is looked at when it is
     taken from `images`, as a caller may fill one array again and again.
 
     Args:
         images: an iterable of images.
         look: what it raises is raised here.
+        finish: called in the threads.
+        lasting: forms that stay what they are.
+        workers: threads; see `leafiqa.images.loading.load_ahead`.
         depth: images taken and not yet yielded, at most; None means twice the threads.
 
     Raises:
         InputError: `images` is no iterable.
     """
 
-    def begun() -> Iterator[tuple[int, Any, list[Looked]]]:
+    def begun() -> Iterator[Callable[[], Looked]]:
         for index, image in enumerate(each(images)):
-            ahead = isinstance(image, FILES)
-            yield index, image, [] if ahead else [look(index, image)]
+            if isinstance(image, lasting):
+                yield functools.partial(look, index, image)
+            else:
+                looked = look(index, image)
+                yield lambda looked=looked: looked  # type: ignore[misc]
 
-    def finish(item: tuple[int, Any, list[Looked]]) -> Looked:
-        index, image, done = item
-        return done[0] if done else look(index, image)
-
-    return load_ahead(finish, begun(), depth=depth)
+    return load_ahead(lambda looked: finish(looked()), begun(), workers=workers, depth=depth)
 
 
 def short_name(image: object) -> str:

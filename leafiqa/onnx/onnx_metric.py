@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,23 +14,28 @@ import numpy as np
 from leafiqa.errors import ImageError, InputError, warn_of_image
 from leafiqa.files import printable
 from leafiqa.images.decoding import Decoded
-from leafiqa.images.loading import load_ahead
-from leafiqa.images.pixels import TOLERANCE, ImageLike, is_single, is_tensor, short_name, to_pixels, walk
+from leafiqa.images.pixels import FILES, TOLERANCE, ImageLike, is_single, is_tensor, short_name, to_pixels, walk
 from leafiqa.model.card import Card
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.onnx.packages import need
+from leafiqa.onnx.runtime_resizing import Resizer
 from leafiqa.onnx.sessions import open_session
-from leafiqa.onnx.stored_graphs import network_of, resizing_graph
+from leafiqa.onnx.stored_graphs import network_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Images held resized while an iterable is walked, and pixels of one that are resized at a time.
-_WINDOW = 16
-_PIECE_PIXELS = 1 << 19
+# Images that are scored at the same time where the caller does not say: each is held in full size.
+_MOST_AT_ONCE = 16
 
-Prepared = tuple["NDArray[np.float32] | None", bool]
+
+@dataclass(frozen=True)
+class _Looked:
+    """One image of several: resized, or None where it cannot be decoded; and what to tell the caller of it."""
+
+    pixels: NDArray[np.float32] | None
+    remarks: list[str]
 
 
 class OnnxMetric:
@@ -35,6 +43,16 @@ class OnnxMetric:
 
     Made by `leafiqa.create_metric(..., backend="onnx")`. Its scores equal those of the torch metric to 1e-4. Calling
     it from several threads at once gives the same scores as one call after another.
+
+    Of several images one goes through the network on each core, which wastes nothing; a single one is computed by all
+    of them.
+
+    Args:
+        card: the model card.
+        graph: the network, an ONNX model.
+        weights: what to fill it with, if it has none.
+        draft: decode JPEG files at reduced scale.
+        threads: that compute; None means one a core, and at most sixteen images at the same time.
 
     Attributes:
         metric_name: name of the model, `arch.tag`.
@@ -44,7 +62,8 @@ class OnnxMetric:
         card: the model card.
         draft: whether JPEG files are decoded at reduced scale.
         device: "cpu".
-        prepares_in_threads: True: images are resized where they are decoded, on one thread each.
+        at_once: images that are scored at the same time, in the threads that decode.
+        prepares_in_threads: True: images are resized where they are decoded.
     """
 
     metric_mode = "NR"
@@ -53,13 +72,23 @@ class OnnxMetric:
     device = "cpu"
     prepares_in_threads = True
 
-    def __init__(self, card: Card, network: Any, draft: bool = False) -> None:
+    def __init__(
+        self,
+        card: Card,
+        graph: bytes,
+        weights: dict[str, NDArray[np.float32]],
+        draft: bool = False,
+        threads: int | None = None,
+    ) -> None:
         self.card, self.draft = card, draft
         self.preprocess = Preprocess.from_dict(card.preprocess)
         self.metric_name = card.name
-        self._network = network
-        kinds = ("uint8", "float")
-        self._resizers = {kind: open_session(resizing_graph(kind), threads=1, arena=False) for kind in kinds}
+        self.at_once = threads or min(_MOST_AT_ONCE, os.cpu_count() or 1)
+        self._resizer = Resizer()
+        self._graph, self._weights, self._threads = graph, weights, threads
+        self._network = open_session(graph, weights=weights, threads=1)
+        self._lock = threading.Lock()
+        self._on_all_cores: Any = None
 
     @property
     def score_range(self) -> tuple[float, float]:
@@ -93,19 +122,18 @@ class OnnxMetric:
             decoded = self.decode(images)  # type: ignore[arg-type]
             for note in decoded.notes:
                 warn_of_image(f"{short_name(images)}: {note}")
-            return self.score_prepared([self.prepare_decoded(decoded)])
-        found = [np.empty(0, np.float32)]
-        window: list[Prepared] = []
-        for prepared, remarks in walk(images, self._look):
+            prepared = self._prepare(decoded, self.at_once)
+            return np.array([self._score(prepared, self._network_for_one())], np.float32)
+        scores = []
+        # The arrays of a list are there at once; one that an iterator gives may be filled again for the next image.
+        lasting = (*FILES, np.ndarray) if isinstance(images, (list, tuple)) else FILES
+        for score, remarks in walk(images, self._look, self._finish, lasting=lasting, workers=self.at_once):
             for remark in remarks:
                 warn_of_image(remark)
-            window.append(prepared)
-            if len(window) == _WINDOW:
-                found.append(self.score_prepared(window))
-                window = []
-        return np.concatenate([*found, self.score_prepared(window)])
+            scores.append(score)
+        return np.array(scores, np.float32)
 
-    def _look(self, index: int, image: ImageLike) -> tuple[Prepared, list[str]]:
+    def _look(self, index: int, image: ImageLike) -> _Looked:
         try:
             if is_tensor(image):
                 several = _unbatched(image)
@@ -114,11 +142,14 @@ class OnnxMetric:
                 image = several[0]
             decoded = self.decode(image)
             remarks = [f"image {index}: {short_name(image)}: {note}" for note in decoded.notes]
-            return self.prepare_decoded(decoded), remarks
+            return _Looked(self.prepare_decoded(decoded), remarks)
         except ImageError as error:
-            return (None, False), [f"image {index} has no score (NaN): {short_name(image)}: {error}"]
+            return _Looked(None, [f"image {index} has no score (NaN): {short_name(image)}: {error}"])
         except InputError as error:
             raise InputError(f"image {index}: {error}") from error
+
+    def _finish(self, looked: _Looked) -> tuple[float, list[str]]:
+        return self._score(looked.pixels, self._network), looked.remarks
 
     def explain(self, image: object) -> None:
         """Refuse: what is said beside a score takes torch.
@@ -132,12 +163,15 @@ class OnnxMetric:
         """Return the pixels of a file, PIL image or array, as small as `draft` allows."""
         return to_pixels(image, self.preprocess.smallest_draft if self.draft else None)
 
-    def prepare_decoded(self, decoded: Decoded) -> Prepared:
-        """Check and resize an image: float32 `(1, h, w, 3)` in [0, 1], and True.
+    def prepare_decoded(self, decoded: Decoded) -> NDArray[np.float32]:
+        """Check and resize an image on this thread: float32 `(1, h, w, 3)` in [0, 1].
 
         Raises:
             InputError: float pixels outside [0, 1].
         """
+        return self._prepare(decoded, 1)
+
+    def _prepare(self, decoded: Decoded, threads: int) -> NDArray[np.float32]:
         pixels, white = decoded.pixels[None], 255
         if pixels.dtype != np.uint8:
             pixels, white = np.ascontiguousarray(pixels, dtype=np.float32), 1
@@ -145,28 +179,27 @@ class OnnxMetric:
             if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
                 raise InputError(f"a float image must lie in [0, 1]; it spans [{low:.4g}, {high:.4g}]")
         height, width = self.preprocess.size_for(*(decoded.size or pixels.shape[1:3]))
-        if pixels.shape[1] > (lines := max(1, _PIECE_PIXELS // pixels.shape[2])):
-            # Rows are narrowed in pieces, several at once, and a large picture is never held whole as floats.
-            pieces = (pixels[:, start : start + lines] for start in range(0, pixels.shape[1], lines))
-            narrowed = load_ahead(lambda piece: self._resize(piece, piece.shape[1], width), pieces)
-            pixels = np.concatenate(list(narrowed), axis=1)
-        return self._resize(pixels, height, width) / np.float32(white), True
+        return self._resizer.resize(pixels, height, width, threads) / np.float32(white)
 
-    def _resize(self, pixels: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
-        """Resize `(1, H, W, 3)` pixels, which stay in their range."""
-        resizer = self._resizers["uint8" if pixels.dtype == np.uint8 else "float"]
-        given = {"image": np.ascontiguousarray(pixels), "size": np.array([1, height, width, 3], np.int64)}
-        resized: NDArray[np.float32] = resizer.run(None, given)[0]
-        return resized
+    def score_prepared(self, window: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Score resized images on this thread, one after the other."""
+        return np.array([self._score(pixels, self._network) for pixels in window], np.float32)
 
-    def score_prepared(self, window: list[Prepared]) -> NDArray[np.float32]:
-        """Score resized images one after the other; NaN where there is none."""
+    def _score(self, pixels: NDArray[np.float32] | None, network: Any) -> float:
+        if pixels is None:
+            return math.nan
         low, high = self.score_range
-        scores = np.full(len(window), np.nan, np.float32)
-        for place, (pixels, valid) in enumerate(window):
-            if valid:
-                scores[place] = low + (high - low) * self._network.run(None, {"pixels": pixels})[0][0]
-        return scores
+        return float(low + (high - low) * network.run(None, {"pixels": pixels})[0][0])
+
+    def _network_for_one(self) -> Any:
+        """Return the network on all cores, made when a single image is scored for the first time."""
+        with self._lock:
+            if self._on_all_cores is None:
+                one = self.at_once == 1
+                self._on_all_cores = (
+                    self._network if one else open_session(self._graph, weights=self._weights, threads=self._threads)
+                )
+            return self._on_all_cores
 
     def __repr__(self) -> str:
         return (
@@ -212,4 +245,4 @@ def load_onnx_metric(
     need("onnxruntime")
     file, card = resolve(name, weights)
     graph, tensors = network_of(file, card)
-    return OnnxMetric(card, open_session(graph, weights=tensors, threads=threads), draft=draft)
+    return OnnxMetric(card, graph, tensors, draft, threads)

@@ -10,15 +10,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def open_session(
-    graph: bytes, *, threads: int | None = None, arena: bool = True, weights: dict[str, NDArray[Any]] | None = None
-) -> Any:
+def open_session(graph: bytes, *, threads: int | None = None, weights: dict[str, NDArray[Any]] | None = None) -> Any:
     """Return a session on the CPU.
 
     Args:
         graph: the model.
         threads: that operators compute on; None means one a core.
-        arena: keep freed memory, which is good for tensors of one size again and again.
         weights: fill a graph that has none.
 
     Raises:
@@ -27,7 +24,8 @@ def open_session(
     runtime = need("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = arena
+    # Between two runs its threads are not to wait for the next one on the cores that decode and resize.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     values = []

@@ -66,9 +66,10 @@ def score_files(
     Args:
         metrics: a metric that is not `as_loss`, or several: an image is decoded once, and has a row for each of them.
         paths: the files, or images that are no files; may be without end.
-        batch_size: files scored together; those that differ in resized size are split up further.
-        workers: threads that decode and resize; None means one a core, at most four. At most as many images are held
-            in full size.
+        batch_size: files scored together; those that differ in resized size are split up further. Without a meaning
+            in ONNX Runtime.
+        workers: threads that decode; None means one a core, at most four. In ONNX Runtime they score, too, and None
+            means one a core, at most sixteen. At most as many images are held in full size.
         columns: what rows hold beside the score: "se", its standard error; "defects", the severity of each.
 
     Yields:
@@ -83,7 +84,8 @@ def score_files(
     if not metrics or any(metric.as_loss for metric in metrics):
         raise InputError("files are scored by at least one metric that was created without as_loss")
     whole_number(batch_size, "batch_size", 1)
-    workers = usual_workers() if workers is None else whole_number(workers, "workers", 1)
+    if workers is not None:
+        whole_number(workers, "workers", 1)
 
     extra = extra_columns(metrics, check_columns(columns))
     in_threads = all(metric.prepares_in_threads for metric in metrics)
@@ -92,7 +94,16 @@ def score_files(
         opened = _open(metrics, path if isinstance(path, Content) else os.fspath(path))
         return _prepare(metrics, opened) if in_threads else opened
 
+    at_once = [metric.at_once for metric in metrics if metric.at_once is not None]
+    if len(at_once) == len(metrics):  # each file from its bytes to its score in one thread
+        scored = load_ahead(
+            lambda path: list(_finish(metrics, [look(path)], extra)), paths, workers=workers or max(at_once)
+        )
+        for rows in scored:
+            yield from rows
+        return
     window: list[_Prepared] = []
+    workers = workers or usual_workers()
     # Resized images are small: a whole batch is made ready while an accelerator scores another one. On a host decoding
     # takes cores from the network: it is not to run far ahead while the network computes.
     on_host = all(str(metric.device) == "cpu" for metric in metrics)

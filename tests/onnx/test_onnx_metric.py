@@ -17,7 +17,7 @@ import leafiqa
 from leafiqa.errors import ImageError, ImageWarning, InputError
 from leafiqa.model.device import cuda_may_be_there
 from leafiqa.model.registry import aliases, bundled, names
-from leafiqa.onnx import onnx_metric as module
+from leafiqa.onnx import runtime_resizing as module
 from leafiqa.onnx.stored_graphs import FOLDER, architecture_key
 from tests.conftest import invoke, make_picture
 from tests.test_metric import forms
@@ -83,12 +83,52 @@ def test_order_and_mixed_sizes(by_runtime, metric, tmp_path):
     np.testing.assert_allclose(by_runtime(mixed), metric(pictures).numpy(), atol=TOLERANCE)
 
 
-def test_large_pictures_are_resized_in_pieces(by_runtime, metric, monkeypatch):
-    pixels = make_picture(211, 150)
+@pytest.mark.parametrize("size", [(211, 150), (3000, 1), (1, 3000)])
+def test_large_pictures_are_resized_in_pieces(size, by_runtime, metric, monkeypatch):
+    pixels = make_picture(*size)
     expected = metric(pixels).item()
     monkeypatch.setattr(module, "_PIECE_PIXELS", 1000)
+    run, pieces = module.Resizer._run, []
+
+    def counted(self, pixels, height, width):
+        made = run(self, pixels, height, width)
+        pieces.append(max(pixels.shape[1] * pixels.shape[2], made.shape[1] * made.shape[2]))
+        return made
+
+    monkeypatch.setattr(module.Resizer, "_run", counted)
     for given in (pixels, pixels.astype(np.float32) / 255):
         assert by_runtime(given)[0] == pytest.approx(expected, abs=TOLERANCE)
+    # Nothing in between is larger than a piece or one line of what is made of it: a strip is not widened first.
+    assert max(pieces) <= max(1000, 3000, 768 * 192)
+
+
+def test_several_pictures_go_through_the_network_at_the_same_time(by_runtime, picture, tmp_path, monkeypatch):
+    """Each waits in the network for two others: one after the other they would wait for ever."""
+    expected = float(by_runtime(picture)[0])
+    own, together = leafiqa.create_metric("leaf", backend="onnx"), threading.Barrier(3)
+    network = own._network
+
+    class Waiting:
+        def run(self, *given):
+            together.wait(timeout=30)
+            return network.run(*given)
+
+    monkeypatch.setattr(own, "_network", Waiting())
+    monkeypatch.setattr(own, "at_once", 3)
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for path in paths:
+        Image.fromarray(picture).save(path)
+    assert own(paths) == pytest.approx([expected] * 6)
+    assert [row.score for row in leafiqa.score(paths, own).rows] == pytest.approx([expected] * 6)
+
+    def filled():  # a caller may fill one array again and again
+        array = np.zeros_like(picture)
+        for _ in range(3):
+            array[:] = picture
+            yield array
+            array[:] = 0
+
+    assert own(filled()) == pytest.approx([expected] * 3)
 
 
 def test_bad_images(by_runtime, picture, tmp_path):
