@@ -135,7 +135,7 @@ def score(
         columns: of "score", "se" (its standard error) and "defects" (severity of each, 0 to 3), what rows hold in
             `.beside`; more than the score takes torch, and a student that tells it.
         batch_size: images scored together.
-        workers: threads that decode; None means one a core, at most four. In ONNX Runtime they score, too: at most sixteen.
+        workers: threads that decode; None means one a core, at most four. In ONNX Runtime they score, too: at most 16.
         progress: called with how many images are done, and how many there are.
 
     Returns:
