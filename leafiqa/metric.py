@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.device import pick_device
 from leafiqa.model.exact import exact_float32
-from leafiqa.model.fused_network import ScoringNetwork, plain_network
+from leafiqa.model.fused_network import ScoringNetwork
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.shapes import by_shape
@@ -32,6 +33,8 @@ _WINDOW = 64
 # On a CPU, pixels in one forward pass: what lies between two layers then stays in the processor's cache, and is small
 # enough (14 MiB a tensor) for the C library to keep, where it would return larger ones and have them zeroed each time.
 _HOST_PIXELS = 384 * 384
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,8 @@ class Metric(nn.Module):
     @torch.no_grad()
     def _explain_resized(self, resized: Tensor, valid: Tensor) -> list[Explanation | None]:
         with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
-            seen = [self.student.explain(part) for part in resized.split(_at_once(resized))]
+            student = self._scoring_student(resized)
+            seen = [student.explain(part) for part in resized.split(_at_once(resized))]
         pixels = (resized.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
         names = self.student.aspects.defects if self.student.aspects is not None else ()
         found: list[Explanation | None] = []
@@ -335,26 +339,36 @@ class Metric(nn.Module):
         Raises:
             WeightsError: the student tells a score and nothing else.
         """
-        return [one for prepared in window for one in self._explain_resized(*prepared)]
+        found: list[Explanation | None] = []
+        left = iter(window)
+        while part := list(itertools.islice(left, _WINDOW)):
+            found += self._of_each(part, self._explain_resized)
+        return found
 
     def _score_window(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Score resized single images, those of one size together, and return them in order."""
-        scores: list[Tensor] = [valid for _, valid in window]
+        return torch.cat(self._of_each(window, lambda batch, valid: self._score_resized(batch, valid).split(1)))
+
+    def _of_each(
+        self, window: list[tuple[Tensor, Tensor]], look: Callable[[Tensor, Tensor], Sequence[Found]]
+    ) -> list[Found]:
+        """Return what `look` finds of resized single images, those of one size together, in order."""
+        found: dict[int, Found] = {}
         for alike in by_shape([resized for resized, _ in window]):
             size = _at_once(window[alike[0]][0])
             for members in (alike[start : start + size] for start in range(0, len(alike), size)):
                 batch = torch.cat([window[i][0] for i in members])
                 valid = torch.cat([window[i][1] for i in members])
-                for i, score in zip(members, self._score_resized(batch, valid).split(1)):
-                    scores[i] = score
-        return torch.cat(scores)
+                found.update(zip(members, look(batch, valid)))
+        return [found[i] for i in range(len(window))]
+
+    def _scoring_student(self, resized: Tensor) -> Student:
+        return self.student if self._network is None else self._network.of(self.student, resized)
 
     def _score_resized(self, resized: Tensor, valid: Tensor) -> Tensor:
         low, high = self.score_range
         with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
-            own = self._network
-            network = plain_network(self.student) if own is None else own.of(self.student, resized)
-            parts = [network(batch) for batch in resized.split(_at_once(resized))] if resized.shape[0] else []
+            student = self._scoring_student(resized)
+            parts = [student(batch).sigmoid() for batch in resized.split(_at_once(resized))] if resized.shape[0] else []
         scores = torch.cat(parts) if parts else resized.new_empty(0)
         return torch.where(valid, low + (high - low) * scores, torch.nan)
 

@@ -9,6 +9,8 @@ from PIL import Image
 
 from leafiqa.explanation import explained
 from leafiqa.images.drawing import colours_of, overlay
+from leafiqa.model.student import Student
+from tests.conftest import make_picture
 
 PIXELS = np.full((96, 64, 3), 128, np.uint8)
 
@@ -69,3 +71,28 @@ def test_colours_run_from_orange_to_violet():
 def test_a_flat_map_is_drawn_flat():
     page = make(cells=np.zeros((6, 4), np.float32)).picture()
     assert isinstance(page, Image.Image)
+
+
+def test_explanations_of_many_are_those_of_each(metric, monkeypatch):
+    """Images of one size go through the network together on an accelerator; here, too, for once."""
+    pictures = [make_picture(64 + 32 * (seed % 2), 80, seed) for seed in range(7)]
+    expected = [metric.explain(picture) for picture in pictures]
+    assert [one.score for one in expected] == pytest.approx(metric(pictures).tolist(), abs=1e-7)  # one network
+    batches = []
+    whole = Student.explain
+
+    def counted(self, images):
+        batches.append(len(images))
+        return whole(self, images)
+
+    monkeypatch.setattr("leafiqa.metric._at_once", lambda resized: 3)
+    monkeypatch.setattr("leafiqa.metric._WINDOW", 5)
+    monkeypatch.setattr(Student, "explain", counted)
+    found = metric.explain_each(pictures)
+    assert batches == [3, 2, 1, 1]
+    for one, other in zip(found, expected):
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+        assert one.standard_error == pytest.approx(other.standard_error, rel=1e-3)
+        assert one.defects == pytest.approx(other.defects, abs=1e-3)
+        np.testing.assert_allclose(one.map, other.map, atol=1e-4)
+        np.testing.assert_array_equal(one.pixels, other.pixels)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -139,12 +138,8 @@ def _replace(parent: nn.Module, name: str, module: nn.Module) -> None:
     setattr(parent.get_submodule(path), last, module)
 
 
-# From resized pixels `(B, 3, h, w)` to uncalibrated scores `(B,)` in [0, 1].
-Network = Callable[[Tensor], Tensor]
-
-
 class ScoringNetwork:
-    """Gives the network to score with: a student's fused copy where that is possible, else the student itself.
+    """Gives the student to score with: a fused copy where that is possible, else the student itself.
 
     The copy is made when it is first needed, and anew after the student's weights have changed (through `.data`, of
     which torch keeps no count, only where they lie elsewhere then). Copies and pickles of this object start without
@@ -156,7 +151,7 @@ class ScoringNetwork:
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._made: tuple[tuple[int, ...], Network | None] | None = None
+        self._made: tuple[tuple[int, ...], Student | None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -164,9 +159,8 @@ class ScoringNetwork:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._forget()
 
-    def of(self, student: Student, images: Tensor) -> Network:
-        """Return the network for these `(B, 3, h, w)` images; the student itself where gradients are wanted."""
-        plain = plain_network(student)
+    def of(self, student: Student, images: Tensor) -> Student:
+        """Return the student for these `(B, 3, h, w)` images: itself where gradients are wanted, else a fused copy."""
         if (
             images.device.type != "cpu"
             or torch.is_grad_enabled()
@@ -174,25 +168,20 @@ class ScoringNetwork:
             or torch.jit.is_tracing()
             or not is_plain(images)
         ):
-            return plain
+            return student
         tensors = list(student.state_dict(keep_vars=True).values())
         # Tensors made under inference mode keep no count of changes.
         if any(tensor.is_inference() for tensor in tensors):
-            return plain
+            return student
         key = tuple(number for tensor in tensors for number in (tensor.data_ptr(), tensor._version))
         with self._lock:
             if self._made is None or self._made[0] != key:
                 self._made = (key, _checked(student))
-            return self._made[1] or plain
+            return self._made[1] or student
 
 
-def plain_network(student: Student) -> Network:
-    """Return a student as a network for scoring."""
-    return lambda images: student(images).sigmoid()
-
-
-def _checked(student: Student) -> Network | None:
-    """Return the network of a fused copy that was seen to compute the same, or None."""
+def _checked(student: Student) -> Student | None:
+    """Return a fused copy that was seen to compute the same, or None."""
     if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in student.parameters()):
         return None
     generator = torch.Generator("cpu").manual_seed(0)
@@ -200,18 +189,19 @@ def _checked(student: Student) -> Network | None:
     expected = student(example).sigmoid()
     for onednn in (True, False) if torch.backends.mkldnn.is_available() else (False,):
         try:
-            network = _fused(student, onednn)
-            if bool((network(example) - expected).abs().max() < _TOLERANCE):
-                return network
+            fused = _fused(student, onednn)
+            if bool((fused(example).sigmoid() - expected).abs().max() < _TOLERANCE):
+                return fused
         except (RuntimeError, NotImplementedError, AttributeError, KeyError):
             continue  # an operator that this build of torch lacks, or a backbone that runs parts of itself oddly
     return None
 
 
-def _fused(student: Student, onednn: bool) -> Network:
+def _fused(student: Student, onednn: bool) -> Student:
     # glibc takes a tensor from the system, which zeroes it, and returns it when it is freed, until it has seen a block
     # of that size freed; from then on it keeps such memory. Having seen this one, it keeps what a picture needs, which
     # takes half of the time away.
     torch.empty(_SEEN_FREED, dtype=torch.uint8, device="cpu")
     fused = fuse(student, onednn)
-    return lambda images: fused(images).sigmoid()
+    fused.aspects = student.aspects  # what is said beside a score is read from the same features
+    return fused
