@@ -217,7 +217,7 @@ class Metric(nn.Module):
     @torch.no_grad()
     def _explain_resized(self, resized: Tensor, valid: Tensor) -> list[Explanation | None]:
         with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
-            student = self._scoring_student(resized)
+            student = self.scoring_student(resized)
             seen = [student.explain(part) for part in resized.split(_at_once(resized))]
         pixels = (resized.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
         names = self.student.aspects.defects if self.student.aspects is not None else ()
@@ -342,16 +342,21 @@ class Metric(nn.Module):
         found: list[Explanation | None] = []
         left = iter(window)
         while part := list(itertools.islice(left, _WINDOW)):
-            found += self._of_each(part, self._explain_resized)
+            found += self.of_each(part, self._explain_resized)
         return found
 
     def _score_window(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
-        return torch.cat(self._of_each(window, lambda batch, valid: self._score_resized(batch, valid).split(1)))
+        return torch.cat(self.of_each(window, lambda batch, valid: self._score_resized(batch, valid).split(1)))
 
-    def _of_each(
+    def of_each(
         self, window: list[tuple[Tensor, Tensor]], look: Callable[[Tensor, Tensor], Sequence[Found]]
     ) -> list[Found]:
-        """Return what `look` finds of resized single images, those of one size together, in order."""
+        """Return what `look` finds of resized single images, in order.
+
+        Args:
+            window: images that `prepare` made ready.
+            look: given some of one size, as many as a device computes well at a time, and which of them are valid.
+        """
         found: dict[int, Found] = {}
         for alike in by_shape([resized for resized, _ in window]):
             size = _at_once(window[alike[0]][0])
@@ -361,13 +366,14 @@ class Metric(nn.Module):
                 found.update(zip(members, look(batch, valid)))
         return [found[i] for i in range(len(window))]
 
-    def _scoring_student(self, resized: Tensor) -> Student:
+    def scoring_student(self, resized: Tensor) -> Student:
+        """Return what looks at resized images: on a host, without gradients, a fused copy of the student."""
         return self.student if self._network is None else self._network.of(self.student, resized)
 
     def _score_resized(self, resized: Tensor, valid: Tensor) -> Tensor:
         low, high = self.score_range
         with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
-            student = self._scoring_student(resized)
+            student = self.scoring_student(resized)
             parts = [student(batch).sigmoid() for batch in resized.split(_at_once(resized))] if resized.shape[0] else []
         scores = torch.cat(parts) if parts else resized.new_empty(0)
         return torch.where(valid, low + (high - low) * scores, torch.nan)

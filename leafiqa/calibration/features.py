@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leafiqa.errors import ImageError
-from leafiqa.images.inputs import to_tensor
+from leafiqa.images.decoding import Decoded
 from leafiqa.images.loading import load_ahead
 from leafiqa.metric import Metric
 
-_BATCH = 16
+# Images held resized, to go through the network with others of their size on an accelerator.
+_WINDOW = 64
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,6 @@ class Extracted:
 
 
 @torch.no_grad()
-def prepare_or_why(metric: Metric, path: Path) -> Tensor | str:
-    """Return an image as the student looks at it, `(1, 3, h, w)` in [0, 1], or why it cannot be read."""
-    try:
-        return metric.prepare(to_tensor(path)[0])[0]
-    except ImageError as error:
-        return str(error)
-
-
-@torch.no_grad()
 def extract(metric: Metric, paths: Sequence[Path], advance: Callable[[], None] = lambda: None) -> Extracted:
     """Extract features and logits.
 
@@ -54,34 +46,44 @@ def extract(metric: Metric, paths: Sequence[Path], advance: Callable[[], None] =
         paths: image files.
         advance: called once for each path that is done.
     """
-    features: dict[int, Tensor] = {}
-    logits: dict[int, Tensor] = {}
+    features: list[Tensor] = []
+    logits: list[float] = []
+    index: list[int] = []
     errors: list[tuple[int, str]] = []
-    waiting: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
+    window: list[tuple[Tensor, Tensor]] = []
 
-    def flush(members: list[tuple[int, Tensor]]) -> None:
-        standard = metric.student.standardise(metric.student.features(torch.cat([image for _, image in members])))
-        for (i, _), row, logit in zip(members, standard.cpu(), metric.student.read(standard).cpu()):
-            features[i], logits[i] = row, logit
-        members.clear()
+    def look(images: Tensor, _: Tensor) -> list[tuple[Tensor, float]]:
+        student = metric.scoring_student(images)
+        standard = student.standardise(student.features(images))
+        return list(zip(standard.cpu(), student.read(standard).tolist()))
 
-    for number, image in enumerate(load_ahead(lambda path: prepare_or_why(metric, path), paths)):
-        if isinstance(image, str):
-            errors.append((number, image))
+    def flush() -> None:
+        for row, logit in metric.of_each(window, look):
+            features.append(row)
+            logits.append(logit)
+        window.clear()
+
+    for number, decoded in enumerate(load_ahead(lambda path: _decoded_or_why(metric, path), paths)):
+        if isinstance(decoded, str):
+            errors.append((number, decoded))
         else:
-            group = waiting.setdefault(tuple(image.shape), [])
-            group.append((number, image))
-            if len(group) == _BATCH:
-                flush(group)
+            index.append(number)
+            window.append(metric.prepare_decoded(decoded))
+            if len(window) == _WINDOW:
+                flush()
         advance()
-    for group in waiting.values():
-        if group:
-            flush(group)
-    order = sorted(features)
+    flush()
     width = metric.student.feature_mean.shape[0]
     return Extracted(
-        features=np.stack([features[i].numpy() for i in order]).astype(np.float64) if order else np.empty((0, width)),
-        logits=np.array([float(logits[i]) for i in order]),
-        index=np.array(order, dtype=np.intp),
+        features=torch.stack(features).numpy().astype(np.float64) if features else np.empty((0, width)),
+        logits=np.array(logits),
+        index=np.array(index, dtype=np.intp),
         errors=errors,
     )
+
+
+def _decoded_or_why(metric: Metric, path: Path) -> Decoded | str:
+    try:
+        return metric.decode(path)
+    except ImageError as error:
+        return str(error)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from leafiqa.model.fused_network import fuse
+from leafiqa.model.fused_network import fused_copy
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.student import Student, pool_stages
 
@@ -22,8 +22,7 @@ class Eyes:
 
     def __init__(self, student: Student, look: int) -> None:
         self._device = student.feature_mean.device
-        on_host = self._device.type == "cpu"
-        self._student = fuse(student, torch.backends.mkldnn.is_available()) if on_host else student
+        self._student = (fused_copy(student) if self._device.type == "cpu" else None) or student
         self._look = Preprocess(area=look**2)
 
     def resize(self, pixels: NDArray[np.uint8]) -> Tensor:

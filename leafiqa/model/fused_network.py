@@ -176,12 +176,16 @@ class ScoringNetwork:
         key = tuple(number for tensor in tensors for number in (tensor.data_ptr(), tensor._version))
         with self._lock:
             if self._made is None or self._made[0] != key:
-                self._made = (key, _checked(student))
+                self._made = (key, fused_copy(student))
             return self._made[1] or student
 
 
-def _checked(student: Student) -> Student | None:
-    """Return a fused copy that was seen to compute the same, or None."""
+@torch.no_grad()
+def fused_copy(student: Student) -> Student | None:
+    """Return a fused copy that was seen to compute the same, with the student's aspects; None where there can be none.
+
+    A copy is for a float32 student on the CPU, in evaluation mode; it has no gradients.
+    """
     if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in student.parameters()):
         return None
     generator = torch.Generator("cpu").manual_seed(0)
