@@ -78,8 +78,8 @@ def speed_table() -> str:
     measured = json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))["metrics"]
     conditions = [("2 threads", size) for size in ("512x512", "1080p", "12MP")] + [("1 threads", "512x512")]
     lines = [
-        "| metric | 512x512 | 1920x1080 | 12 megapixels | 512x512, one thread | memory at 512x512 |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| metric | 512x512 | 1920x1080 | 12 megapixels | 512x512, one thread | memory at 512x512 | start |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
 
     def cell(found: dict[str, Any]) -> str:
@@ -92,10 +92,12 @@ def speed_table() -> str:
 
     for name, of in measured.items():
         cells = [cell(of.get(threads, {}).get(size, {})) for threads, size in conditions]
-        memory = of.get("2 threads", {}).get("512x512", {}).get("peak_mib")
+        at_rest = of.get("2 threads", {}).get("512x512", {})
+        memory, start = at_rest.get("peak_mib"), at_rest.get("start_s")
         shown = f"`{name}`" if "(" not in name else f"`{name.split(' ')[0]}`, ONNX Runtime"
         shown += ", eight in a list" if "list" in name else ""
-        lines.append(f"| {shown} | {' | '.join(cells)} | {f'{memory} MiB' if memory else ''} |")
+        more = [f"{memory} MiB" if memory else "", f"{start:.1f} s" if start else ""]
+        lines.append(f"| {shown} | {' | '.join([*cells, *more])} |")
     return "\n".join(lines)
 
 

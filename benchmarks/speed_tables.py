@@ -1,4 +1,4 @@
-"""Write the tables of docs/speed.md out of `benchmarks/results`: `python -m benchmarks.speed_tables`."""
+"""Write the tables of docs/speed.md and docs/cluster.md: `python -m benchmarks.speed_tables`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "speed.md"
+CLUSTER_PAGE = ROOT / "docs" / "cluster.md"
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -33,14 +34,40 @@ def draft_table() -> str:
     )
 
 
-def page() -> str:
-    """Return the page with its tables made anew."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, table in (("ways", ways_table()), ("draft", draft_table())):
+def core_table() -> str:
+    """Return what pictures cost a core, and ten million of them, as Markdown."""
+    found = json.loads((RESULTS / "throughput.json").read_text(encoding="utf-8"))["core_seconds"]
+    lines = ["| pictures | core-seconds each | ten million, core-hours | on 64 cores, hours |", "|---|---:|---:|---:|"]
+    for name, seconds in found.items():
+        hours = 1e7 * seconds / 3600
+        lines.append(f"| {name} | {seconds:.3f} | {hours:.0f} | {hours / 64:.1f} |")
+    return "\n".join(lines)
+
+
+def sizes_table() -> str:
+    """Return what packages bring beside torch, as Markdown."""
+    found = json.loads((RESULTS / "install_size.json").read_text(encoding="utf-8"))
+    lines = ["| | packages | MB on disk |", "|---|---:|---:|"]
+    return "\n".join([*lines, *(f"| `{name}` | {of['packages']} | {of['megabytes']} |" for name, of in found.items())])
+
+
+def filled(page: Path, tables: dict[str, str]) -> str:
+    """Return a page with its tables made anew."""
+    text = page.read_text(encoding="utf-8")
+    for name, table in tables.items():
         pattern = rf"(<!-- {name}: made by [^>]*-->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
     return text
 
 
+def pages() -> dict[Path, str]:
+    """Return the pages with their tables made anew."""
+    return {
+        PAGE: filled(PAGE, {"ways": ways_table(), "draft": draft_table(), "sizes": sizes_table()}),
+        CLUSTER_PAGE: filled(CLUSTER_PAGE, {"core": core_table()}),
+    }
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for place, made in pages().items():
+        place.write_text(made, encoding="utf-8")

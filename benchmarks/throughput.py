@@ -6,7 +6,8 @@
 Ratios within one run; absolute times say more about the machine. The files are 512x512 JPEGs made on the spot. Each way
 runs in a process of its own, one after the other, in several rounds; the median over rounds of the ratios of one round.
 `--before` names a checkout of an earlier version, whose `metric(paths)` is a way, too. Memory is the peak resident size
-of `leafiqa score` in a process of its own, on as many links to the same pictures.
+of `leafiqa score` in a process of its own, on as many links to the same pictures. `--core` adds what a picture costs a
+core, the one absolute time here: for docs/cluster.md.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ WAYS = {
     "network": _BARE,
     "metric(paths)": _TORCH + "timed(lambda: metric(paths))",
     "metric(path), one by one": _TORCH + "timed(lambda: [metric(path) for path in paths])",
+    "metric.explain_each(paths)": _TORCH + "timed(lambda: metric.explain_each(paths))",
     "leafiqa.score": _TORCH + "timed(lambda: leafiqa.score(paths, metric))",
     "leafiqa score": (
         "from leafiqa.cli.main import cli\nimport os\n"
@@ -82,6 +84,11 @@ WAYS = {
     "onnx metric(paths)": _ONNX + "timed(lambda: metric(paths))",
     "onnx metric(path), one by one": _ONNX + "timed(lambda: [metric(path) for path in paths])",
     "onnx leafiqa.score": _ONNX + "timed(lambda: leafiqa.score(paths, metric))",
+    "onnx leafiqa score": (
+        "from leafiqa.cli.main import cli\nimport os\n"
+        "options = ['--backend', 'onnx', '--format', 'csv', '-o', os.devnull]\n"
+        "timed(lambda: cli(['score', sys.argv[1], *options], standalone_mode=False))"
+    ),
 }
 
 
@@ -122,6 +129,43 @@ def peak_memory(folder: Path, sources: list[str], count: int) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+# What a picture costs a core, from its file to its score, for planning: of the demo's photographs, scaled up for the
+# larger size.
+_CORE = """
+import time, sys, glob
+paths = sorted(glob.glob(sys.argv[1] + "/*.jpg"))
+import leafiqa
+metric = leafiqa.create_metric("leaf", backend="onnx", draft=sys.argv[2] == "draft")
+leafiqa.score(paths[:2], metric)
+began = time.process_time()
+leafiqa.score(paths, metric)
+print((time.process_time() - began) / len(paths))
+"""
+
+
+def core_seconds(folder: Path, rounds: int = 3) -> dict[str, float]:
+    """Return the processor time of a picture in seconds, in ONNX Runtime: the least of some rounds."""
+    found = {}
+    for name, (size, count, draft) in {
+        "512x512": ((512, 512), 96, False),
+        "12 megapixels": ((4000, 3000), 12, False),
+        "12 megapixels, draft": ((4000, 3000), 12, True),
+    }.items():
+        place = folder / f"{size[0]}"
+        if not place.exists():
+            place.mkdir()
+            for index, source in enumerate(draw(place, count)):
+                with Image.open(source) as picture:
+                    picture.resize(size, Image.Resampling.LANCZOS).save(place / f"{index:04}.jpg", quality=90)
+        command = [sys.executable, "-c", _CORE, str(place), "draft" if draft else ""]
+        times = [
+            float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(rounds)
+        ]
+        found[name] = round(min(times), 4)
+        print(name, found[name], file=sys.stderr, flush=True)
+    return found
+
+
 def main() -> None:
     """Measure, print, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -130,6 +174,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5, help="0 keeps the throughput that the file holds")
     parser.add_argument("--counts", type=int, nargs="*", default=[100, 1000, 10_000], help="for memory; none keeps it")
+    parser.add_argument("--core", action="store_true", help="also what a picture costs a core")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         paths = draw(Path(name), arguments.images)
@@ -141,6 +186,8 @@ def main() -> None:
             results["peak_memory_mib"] = {
                 str(count): round(peak_memory(Path(name), paths, count), 1) for count in arguments.counts
             }
+        if arguments.core:
+            results["core_seconds"] = core_seconds(Path(name))
     text = json.dumps(results, indent=2)
     print(text)
     if arguments.json:
