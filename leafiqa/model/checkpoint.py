@@ -11,6 +11,7 @@ from leafiqa.files import write_whole
 from leafiqa.model.card import Card, parse_card
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from leafiqa.model.student import Student
@@ -141,20 +142,18 @@ def pack_student(
     Raises:
         WeightsError: a weight is not finite: the training failed; or the base is not bundled.
     """
-    if base is None:
-        from safetensors.torch import save
+    from safetensors.numpy import save
 
-        tensors = {name: _stored(name, tensor, half) for name, tensor in student.state_dict().items()}
-        content, of_base = save(tensors, metadata={"format": "pt"}), {}
-    else:
-        from safetensors.numpy import save as save_arrays
+    from leafiqa.model.differences import as_base, base_arrays, difference, halved
 
-        from leafiqa.model.differences import as_base, base_arrays, difference
-
+    arrays = {name: _array(name, tensor) for name, tensor in student.state_dict().items()}
+    of_base: dict[str, str] = {}
+    if base is not None:
         of_base = as_base(base)
-        known = base_arrays(of_base, None)
-        arrays = {name: _stored(name, tensor, False).cpu().numpy() for name, tensor in student.state_dict().items()}
-        content = save_arrays(difference(arrays, known), metadata={"format": "pt"})
+        arrays = difference(arrays, base_arrays(of_base, None))
+    elif half:
+        arrays = {name: halved(value) for name, value in arrays.items()}
+    content = save(arrays, metadata={"format": "pt"})
     fields = {name: value for name, value in card_fields.items() if name != "base"}
     card = Card(**fields, base=of_base, sha256=hashlib.sha256(content).hexdigest())
     return content, parse_card(card.to_json(), f"the card of {card.name}")
@@ -219,18 +218,14 @@ def check_free(folder: Path, name: str, overwrite: bool) -> None:
         )
 
 
-def _stored(name: str, tensor: Tensor, half: bool) -> Tensor:
-    """Return a tensor as it is stored.
+def _array(name: str, tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor as an array, float32 where it holds floating point numbers.
 
     Raises:
         WeightsError: it holds NaN or infinity.
     """
-    import torch
-
     if not tensor.is_floating_point():
-        return tensor.contiguous()
+        return tensor.cpu().contiguous().numpy()
     if not bool(tensor.isfinite().all()):
         raise WeightsError(f"this student is not saved: its {name} holds NaN or infinity, so its training has failed")
-    halved = tensor.to(torch.float16)
-    # Running variances may exceed what half precision holds, 65504.
-    return (halved if half and bool(halved.isfinite().all()) else tensor.float()).contiguous()
+    return tensor.float().cpu().contiguous().numpy()

@@ -42,7 +42,7 @@ def difference(arrays: Arrays, base: Arrays) -> Arrays:
         if known is not None and np.array_equal(value, known):
             continue
         if known is None or known.shape != value.shape or value.size < _SMALL:
-            stored[name] = _halved(value)
+            stored[name] = halved(value)
             continue
         moved = value.astype(np.float32) - known.astype(np.float32)
         step = max(_STEP_SHARE * float(np.sqrt(np.square(moved).mean())), float(np.abs(moved).max()) / _MOST_STEPS)
@@ -51,8 +51,13 @@ def difference(arrays: Arrays, base: Arrays) -> Arrays:
     return stored
 
 
-def _halved(value: NDArray[Any]) -> NDArray[Any]:
-    """Return an array in half precision, where that can hold it."""
+def halved(value: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of floating point numbers in half precision, where that can hold it.
+
+    Running variances may exceed what it holds, 65504.
+    """
+    if value.dtype.kind != "f":
+        return value
     with np.errstate(over="ignore"):
         halved = value.astype(np.float16)
     return halved if np.isfinite(halved).all() else value
