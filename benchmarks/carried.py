@@ -94,7 +94,8 @@ def elsewhere(
         row for row in read_mos(DATA / dataset / "mos.csv", split="val").rows if f"{dataset}/{row.image}" in known
     ]
     more = square(others, extract(leaf, [row.path for row in others]).logits) - square(rows, labels.logits)
-    off = residuals(torch.from_numpy(held_out).float().logit(), torch.from_numpy(labels.targets).float())
+    predicted = torch.from_numpy(held_out).float().clamp(1e-4, 1 - 1e-4).logit()
+    off = residuals(predicted, torch.from_numpy(labels.targets).float())
     return math.sqrt(1 + max(0.0, slope**2 * more) / float(off.square().mean()))
 
 
@@ -147,7 +148,8 @@ def make(tag: str, leaf: Metric, folder: Path) -> None:
     card["training"]["calibration"]["carried_over"] = (
         f"python -m benchmarks.carried: the backbone is leaf's and what calibrating the first leaf changed of its own; "
         f"two readers and their gate are those of {before.metric_name} {before.card.short_hash}; the third reader is "
-        "leaf's, on the scale of the same human scores"
+        "leaf's, on the scale of the same human scores; its errors are those held out of folds, and as much more as "
+        "leaf is further from its teacher on `val` (no human score of it) than on the labelled pictures"
     )
     file.with_suffix(".json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(name, len(rows), calibration.expected, flush=True)

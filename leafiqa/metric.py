@@ -210,17 +210,20 @@ class Metric(nn.Module):
             WeightsError: the student tells a score and nothing else.
             InputError: see `forward`.
         """
+        self.student.need_aspects()
         if isinstance(images, Tensor):
             return self._explain_resized(*self._prepare_single(images)[0])
         return self.explain_prepared(self._prepare_each(images))
 
     @torch.no_grad()
     def _explain_resized(self, resized: Tensor, valid: Tensor) -> list[Explanation | None]:
+        names = self.student.need_aspects().defects
+        if not resized.shape[0]:
+            return []
         with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
             student = self.scoring_student(resized)
             seen = [student.explain(part) for part in resized.split(_at_once(resized))]
         pixels = (resized.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
-        names = self.student.aspects.defects if self.student.aspects is not None else ()
         found: list[Explanation | None] = []
         for part in seen:
             rows = zip(part.logits.tolist(), part.errors.tolist(), part.severities.tolist(), part.cells.cpu().numpy())
@@ -367,7 +370,7 @@ class Metric(nn.Module):
         return [found[i] for i in range(len(window))]
 
     def scoring_student(self, resized: Tensor) -> Student:
-        """Return what looks at resized images: on a host, without gradients, a fused copy of the student."""
+        """Return what looks at resized images: inert, on a host, without gradients, a fused copy of the student."""
         return self.student if self._network is None else self._network.of(self.student, resized)
 
     def _score_resized(self, resized: Tensor, valid: Tensor) -> Tensor:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import leafiqa
 from leafiqa.explanation import explained
 from leafiqa.images.drawing import colours_of, overlay
+from leafiqa.metric import Metric
 from leafiqa.model.student import Student
 from tests.conftest import make_picture
 
@@ -96,3 +98,26 @@ def test_explanations_of_many_are_those_of_each(metric, monkeypatch):
         assert one.defects == pytest.approx(other.defects, abs=1e-3)
         np.testing.assert_allclose(one.map, other.map, atol=1e-4)
         np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+def test_the_fused_network_explains_as_the_student_does(metric, picture, monkeypatch):
+    found = metric.explain(picture)
+    monkeypatch.setattr(Metric, "scoring_student", lambda self, resized: self.student)
+    plain = metric.explain(picture)
+    assert found.score == pytest.approx(plain.score, abs=1e-5) and not np.array_equal(found.map, plain.map)
+    assert found.standard_error == pytest.approx(plain.standard_error, rel=1e-3)
+    assert found.defects == pytest.approx(plain.defects, abs=1e-3)
+    np.testing.assert_allclose(found.map, plain.map, atol=1e-4)
+
+
+def test_nothing_to_explain(metric):
+    import torch
+
+    assert metric.explain_each([]) == [] == metric.explain_each(torch.empty(0, 3, 64, 64))
+
+
+def test_a_student_without_aspects_says_so_before_anything_is_read():
+    own = leafiqa.create_metric("leaf", device="cpu")
+    own.student.aspects = None
+    with pytest.raises(leafiqa.WeightsError, match="a score and nothing else"):
+        own.explain_each(iter(["not there.png"]))

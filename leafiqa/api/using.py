@@ -134,7 +134,7 @@ def score(
         draft: decode JPEG files at reduced scale; see `create_metric`.
         columns: of "score", "se" (its standard error) and "defects" (severity of each, 0 to 3), what rows hold in
             `.beside`; more than the score takes torch, and a student that tells it.
-        batch_size: images scored together.
+        batch_size: images scored together by torch.
         workers: threads that decode; None means one a core, at most four. In ONNX Runtime they score, too: at most 16.
         progress: called with how many images are done, and how many there are.
 
@@ -187,7 +187,7 @@ def iter_scores(
         backend: see `score`.
         draft: see `score`.
         columns: see `score`.
-        batch_size: images scored together; 1 yields each row at once.
+        batch_size: images scored together by torch; 1 yields each row once it is made.
         workers: see `score`.
 
     Yields:

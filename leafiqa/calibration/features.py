@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from leafiqa.errors import ImageError
 from leafiqa.images.decoding import Decoded
-from leafiqa.images.loading import load_ahead
+from leafiqa.images.loading import load_ahead, usual_workers
 from leafiqa.metric import Metric
+from leafiqa.model.exact import exact_float32
 
 # Images held resized, to go through the network with others of their size on an accelerator.
 _WINDOW = 64
@@ -37,6 +38,20 @@ class Extracted:
     errors: list[tuple[int, str]]
 
 
+def prepared_ahead(metric: Metric, paths: Sequence[Path]) -> Iterator[tuple[Tensor, Tensor] | ImageError]:
+    """Yield each image as `Metric.prepare` makes it ready, or why it cannot be read, in order."""
+
+    def opened(path: Path) -> Decoded | tuple[Tensor, Tensor] | ImageError:
+        try:
+            decoded = metric.decode(path)
+        except ImageError as error:
+            return error
+        return metric.prepare_decoded(decoded) if metric.prepares_in_threads else decoded
+
+    for one in load_ahead(opened, paths, depth=usual_workers()):
+        yield metric.prepare_decoded(one) if isinstance(one, Decoded) else one
+
+
 @torch.no_grad()
 def extract(metric: Metric, paths: Sequence[Path], advance: Callable[[], None] = lambda: None) -> Extracted:
     """Extract features and logits.
@@ -51,27 +66,30 @@ def extract(metric: Metric, paths: Sequence[Path], advance: Callable[[], None] =
     index: list[int] = []
     errors: list[tuple[int, str]] = []
     window: list[tuple[Tensor, Tensor]] = []
+    most = 1 if metric.device.type == "cpu" else _WINDOW
 
     def look(images: Tensor, _: Tensor) -> list[tuple[Tensor, float]]:
-        student = metric.scoring_student(images)
-        standard = student.standardise(student.features(images))
-        return list(zip(standard.cpu(), student.read(standard).tolist()))
+        with exact_float32(images.device), torch.autocast(images.device.type, enabled=False):
+            student = metric.scoring_student(images)
+            standard = student.standardise(student.features(images))
+            return list(zip(standard.cpu(), student.read(standard).tolist()))
 
     def flush() -> None:
         for row, logit in metric.of_each(window, look):
             features.append(row)
             logits.append(logit)
+            advance()
         window.clear()
 
-    for number, decoded in enumerate(load_ahead(lambda path: _decoded_or_why(metric, path), paths)):
-        if isinstance(decoded, str):
-            errors.append((number, decoded))
-        else:
-            index.append(number)
-            window.append(metric.prepare_decoded(decoded))
-            if len(window) == _WINDOW:
-                flush()
-        advance()
+    for number, prepared in enumerate(prepared_ahead(metric, paths)):
+        if isinstance(prepared, ImageError):
+            errors.append((number, str(prepared)))
+            advance()
+            continue
+        index.append(number)
+        window.append(prepared)
+        if len(window) == most:
+            flush()
     flush()
     width = metric.student.feature_mean.shape[0]
     return Extracted(
@@ -80,10 +98,3 @@ def extract(metric: Metric, paths: Sequence[Path], advance: Callable[[], None] =
         index=np.array(index, dtype=np.intp),
         errors=errors,
     )
-
-
-def _decoded_or_why(metric: Metric, path: Path) -> Decoded | str:
-    try:
-        return metric.decode(path)
-    except ImageError as error:
-        return str(error)

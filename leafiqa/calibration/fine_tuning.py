@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from leafiqa.calibration.features import prepared_ahead
 from leafiqa.calibration.fit import Array
-from leafiqa.images.loading import load_ahead
+from leafiqa.errors import ImageError
 from leafiqa.metric import Metric
 from leafiqa.model.fused_network import fused_copy
 from leafiqa.model.shapes import in_batches
@@ -65,11 +66,13 @@ def prepare_images(metric: Metric, paths: Sequence[Path]) -> list[Tensor]:
     Raises:
         ImageError: one of them cannot be read.
     """
+    looks = []
     with torch.no_grad():
-        return [
-            (metric.prepare_decoded(decoded)[0][0] * 255).round().to(torch.uint8).cpu()
-            for decoded in load_ahead(metric.decode, paths)
-        ]
+        for prepared in prepared_ahead(metric, paths):
+            if isinstance(prepared, ImageError):
+                raise prepared
+            looks.append((prepared[0][0] * 255).round().to(torch.uint8).cpu())
+    return looks
 
 
 def fine_tune(

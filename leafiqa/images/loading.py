@@ -14,9 +14,14 @@ Loaded = TypeVar("Loaded")
 _MOST_WORKERS = 4
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usual_workers() -> int:
     """Return how many threads decode where the caller does not say: one a core, at most four."""
-    return min(_MOST_WORKERS, os.cpu_count() or 1)
+    return min(_MOST_WORKERS, cores())
 
 
 def load_ahead(
@@ -37,7 +42,8 @@ def load_ahead(
         try:
             for item in items:
                 waiting.append(pool.submit(load, item))
-                if len(waiting) >= depth:
+                # What is done need not wait for what comes after it.
+                while waiting and (len(waiting) >= depth or waiting[0].done()):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -109,20 +109,18 @@ def walk(
     look: Callable[[int, Any], Looked],
     finish: Callable[[Looked], Finished],
     *,
-    lasting: tuple[type, ...] = FILES,
     workers: int | None = None,
     depth: int | None = None,
 ) -> Iterator[Finished]:
     """Yield what `finish(look(index, image))` returns for each image, in order, while threads work ahead.
 
-    Forms that stay what they are, such as files, are looked at in the threads. Anything else is looked at when it is
+    Files and bytes, which stay what they are, are looked at in the threads. Anything else is looked at when it is
     taken from `images`, as a caller may fill one array again and again.
 
     Args:
         images: an iterable of images.
         look: what it raises is raised here.
         finish: called in the threads.
-        lasting: forms that stay what they are.
         workers: threads; see `leafiqa.images.loading.load_ahead`.
         depth: images taken and not yet yielded, at most; None means twice the threads.
 
@@ -132,7 +130,7 @@ def walk(
 
     def begun() -> Iterator[Callable[[], Looked]]:
         for index, image in enumerate(each(images)):
-            if isinstance(image, lasting):
+            if isinstance(image, FILES):
                 yield functools.partial(look, index, image)
             else:
                 looked = look(index, image)

@@ -45,7 +45,7 @@ def score_column(
         backend: what computes it; see `leafiqa.score`.
         draft: decode JPEG files at reduced scale; see `leafiqa.create_metric`.
         folder: that relative paths are relative to.
-        workers: threads that decode.
+        workers: see `leafiqa.score`.
 
     Returns:
         Scores, NaN where there is none (null in Polars), with an `ImageWarning` that counts them and tells the first

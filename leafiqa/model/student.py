@@ -102,6 +102,19 @@ class Student(nn.Module):
         self.aspects = made.to(self.feature_mean.device)
         return self.aspects
 
+    def need_aspects(self) -> Aspects:
+        """Return what the student tells beside a score.
+
+        Raises:
+            WeightsError: nothing: it was made without aspects.
+        """
+        if self.aspects is None:
+            raise WeightsError(
+                "this student tells a score and nothing else: it was made without aspects. The bundled `leaf` has "
+                "them, and so has what `leafiqa distill` makes"
+            )
+        return self.aspects
+
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.head.parameters()).dtype
@@ -148,12 +161,8 @@ class Student(nn.Module):
         Raises:
             WeightsError: the student has no aspects.
         """
-        if self.aspects is None:
-            raise WeightsError(
-                "this student tells a score and nothing else: it was made without aspects. The bundled `leaf` has "
-                "them, and so has what `leafiqa distill` makes"
-            )
+        aspects = self.need_aspects()
         stages = self.stages(images)
         standard = self.standardise(pool_stages(stages))
         size, logits = (images.shape[2], images.shape[3]), self.read(standard)
-        return self.aspects(stages, size, standard, logits, self.shares(standard.to(self._dtype)))
+        return aspects(stages, size, standard, logits, self.shares(standard.to(self._dtype)))

@@ -6,7 +6,8 @@ import math
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from leafiqa.errors import ImageError, InputError, warn_of_image
 from leafiqa.files import printable
 from leafiqa.images.decoding import Decoded
-from leafiqa.images.pixels import FILES, TOLERANCE, ImageLike, is_single, is_tensor, short_name, to_pixels, walk
+from leafiqa.images.loading import cores, load_ahead
+from leafiqa.images.pixels import TOLERANCE, ImageLike, is_single, is_tensor, short_name, to_pixels, walk
 from leafiqa.model.card import Card
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
@@ -32,9 +34,10 @@ _MOST_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class _Looked:
-    """One image of several: resized, or None where it cannot be decoded; and what to tell the caller of it."""
+    """One image of several: decoded, or None where it cannot be; and what to tell the caller of it."""
 
-    pixels: NDArray[np.float32] | None
+    index: int
+    decoded: Decoded | None
     remarks: list[str]
 
 
@@ -83,7 +86,7 @@ class OnnxMetric:
         self.card, self.draft = card, draft
         self.preprocess = Preprocess.from_dict(card.preprocess)
         self.metric_name = card.name
-        self.at_once = threads or min(_MOST_AT_ONCE, os.cpu_count() or 1)
+        self.at_once = threads or min(_MOST_AT_ONCE, cores())
         self._resizer = Resizer()
         self._graph, self._weights, self._threads = graph, weights, threads
         self._network = open_session(graph, weights=weights, threads=1)
@@ -118,22 +121,23 @@ class OnnxMetric:
         """
         if is_tensor(images):
             images = _unbatched(images)
-        elif is_single(images):
+            images = images[0] if len(images) == 1 else images
+        if is_single(images):
             decoded = self.decode(images)  # type: ignore[arg-type]
             for note in decoded.notes:
                 warn_of_image(f"{short_name(images)}: {note}")
             prepared = self._prepare(decoded, self.at_once)
             return np.array([self._score(prepared, self._network_for_one())], np.float32)
-        scores = []
         # The arrays of a list are there at once; one that an iterator gives may be filled again for the next image.
-        lasting = (*FILES, np.ndarray) if isinstance(images, (list, tuple)) else FILES
-        for score, remarks in walk(images, self._look, self._finish, lasting=lasting, workers=self.at_once):
+        keep = not isinstance(images, (list, tuple))
+        scores = []
+        for score, remarks in walk(images, partial(self._look, keep), self._finish, workers=self.at_once):
             for remark in remarks:
                 warn_of_image(remark)
             scores.append(score)
         return np.array(scores, np.float32)
 
-    def _look(self, index: int, image: ImageLike) -> _Looked:
+    def _look(self, keep: bool, index: int, image: ImageLike) -> _Looked:
         try:
             if is_tensor(image):
                 several = _unbatched(image)
@@ -141,15 +145,21 @@ class OnnxMetric:
                     raise InputError(f"a tensor among several must be one image, got {tuple(image.shape)}")  # type: ignore[union-attr]
                 image = several[0]
             decoded = self.decode(image)
-            remarks = [f"image {index}: {short_name(image)}: {note}" for note in decoded.notes]
-            return _Looked(self.prepare_decoded(decoded), remarks)
+            if keep and isinstance(image, np.ndarray):
+                decoded = replace(decoded, pixels=decoded.pixels.copy())
+            return _Looked(index, decoded, [f"image {index}: {short_name(image)}: {note}" for note in decoded.notes])
         except ImageError as error:
-            return _Looked(None, [f"image {index} has no score (NaN): {short_name(image)}: {error}"])
+            return _Looked(index, None, [f"image {index} has no score (NaN): {short_name(image)}: {error}"])
         except InputError as error:
             raise InputError(f"image {index}: {error}") from error
 
     def _finish(self, looked: _Looked) -> tuple[float, list[str]]:
-        return self._score(looked.pixels, self._network), looked.remarks
+        if looked.decoded is None:
+            return math.nan, looked.remarks
+        try:
+            return self._score(self.prepare_decoded(looked.decoded), self._network), looked.remarks
+        except InputError as error:
+            raise InputError(f"image {looked.index}: {error}") from error
 
     def explain(self, image: object) -> None:
         """Refuse: what is said beside a score takes torch.
@@ -182,12 +192,13 @@ class OnnxMetric:
         return self._resizer.resize(pixels, height, width, threads) / np.float32(white)
 
     def score_prepared(self, window: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Score resized images on this thread, one after the other."""
-        return np.array([self._score(pixels, self._network) for pixels in window], np.float32)
+        """Score resized images: a single one on this thread, of several as many at the same time as there are cores."""
+        scored: Iterable[float] = (self._score(pixels, self._network) for pixels in window)
+        if min(len(window), self.at_once) > 1:
+            scored = load_ahead(lambda pixels: self._score(pixels, self._network), window, workers=self.at_once)
+        return np.array(list(scored), np.float32)
 
-    def _score(self, pixels: NDArray[np.float32] | None, network: Any) -> float:
-        if pixels is None:
-            return math.nan
+    def _score(self, pixels: NDArray[np.float32], network: Any) -> float:
         low, high = self.score_range
         return float(low + (high - low) * network.run(None, {"pixels": pixels})[0][0])
 
@@ -236,7 +247,7 @@ def load_onnx_metric(
         name: see `leafiqa.create_metric`.
         weights: see `leafiqa.create_metric`.
         draft: see `leafiqa.create_metric`.
-        threads: that the network computes on; None means one a core.
+        threads: see `OnnxMetric`.
 
     Raises:
         InputError: onnxruntime is not installed.

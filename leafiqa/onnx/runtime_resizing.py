@@ -22,7 +22,7 @@ class Resizer:
     """Resizes pixels as `leafiqa.model.resizing` does, to about 2e-5 of their range."""
 
     def __init__(self) -> None:
-        # What a piece needs is little, and memory that is kept need not be zeroed by the system again.
+        # A piece needs little, and memory that is kept need not be zeroed by the system again.
         self._sessions = {kind: open_session(resizing_graph(kind), threads=1) for kind in ("uint8", "float")}
 
     def resize(self, pixels: NDArray[Any], height: int, width: int, threads: int = 1) -> NDArray[np.float32]:
@@ -48,12 +48,12 @@ class Resizer:
     def _narrow(self, pixels: NDArray[Any], width: int, threads: int) -> NDArray[np.float32]:
         lines = max(1, _PIECE_PIXELS // pixels.shape[2])
         pieces = (pixels[:, start : start + lines] for start in range(0, pixels.shape[1], lines))
-        return np.concatenate(_at_once(lambda one: self._run(one, one.shape[1], width), pieces, threads), axis=1)
+        return np.concatenate(_side_by_side(lambda one: self._run(one, one.shape[1], width), pieces, threads), axis=1)
 
     def _shorten(self, pixels: NDArray[Any], height: int, threads: int) -> NDArray[np.float32]:
         lines = max(1, _PIECE_PIXELS // pixels.shape[1])
         pieces = (pixels[:, :, start : start + lines] for start in range(0, pixels.shape[2], lines))
-        return np.concatenate(_at_once(lambda one: self._run(one, height, one.shape[2]), pieces, threads), axis=2)
+        return np.concatenate(_side_by_side(lambda one: self._run(one, height, one.shape[2]), pieces, threads), axis=2)
 
     def _run(self, pixels: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
         session = self._sessions["uint8" if pixels.dtype == np.uint8 else "float"]
@@ -62,5 +62,5 @@ class Resizer:
         return resized
 
 
-def _at_once(work: Any, pieces: Iterable[NDArray[Any]], threads: int) -> list[NDArray[np.float32]]:
+def _side_by_side(work: Any, pieces: Iterable[NDArray[Any]], threads: int) -> list[NDArray[np.float32]]:
     return list(load_ahead(work, pieces, workers=threads) if threads > 1 else map(work, pieces))

@@ -32,7 +32,7 @@ def load(
         backend: "torch", "onnx", or None for torch or, with `without_torch`, the faster one that is installed: on a
             CPU that is ONNX Runtime.
         draft: decode JPEG files at reduced scale.
-        threads: that ONNX Runtime without torch computes on; None means one a core. torch has a setting of its own.
+        threads: that ONNX Runtime without torch computes on; see `OnnxMetric`. torch has a setting of its own.
         without_torch: let None mean a metric that needs no torch where it can; it returns arrays.
 
     Raises:

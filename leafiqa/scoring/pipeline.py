@@ -69,7 +69,7 @@ def score_files(
         batch_size: files scored together; those that differ in resized size are split up further. Without a meaning
             in ONNX Runtime.
         workers: threads that decode; None means one a core, at most four. In ONNX Runtime they score, too, and None
-            means one a core, at most sixteen. At most as many images are held in full size.
+            means one a core, at most sixteen. Twice as many images are held in full size, at most.
         columns: what rows hold beside the score: "se", its standard error; "defects", the severity of each.
 
     Yields:
@@ -97,7 +97,7 @@ def score_files(
     at_once = [metric.at_once for metric in metrics if metric.at_once is not None]
     if len(at_once) == len(metrics):  # each file from its bytes to its score in one thread
         scored = load_ahead(
-            lambda path: list(_finish(metrics, [look(path)], extra)), paths, workers=workers or max(at_once)
+            lambda path: list(_finish(metrics, [look(path)], extra)), paths, workers=workers or min(at_once)
         )
         for rows in scored:
             yield from rows

@@ -88,18 +88,19 @@ def test_large_pictures_are_resized_in_pieces(size, by_runtime, metric, monkeypa
     pixels = make_picture(*size)
     expected = metric(pixels).item()
     monkeypatch.setattr(module, "_PIECE_PIXELS", 1000)
-    run, pieces = module.Resizer._run, []
+    run, given_pixels, made_pixels = module.Resizer._run, [], []
 
     def counted(self, pixels, height, width):
         made = run(self, pixels, height, width)
-        pieces.append(max(pixels.shape[1] * pixels.shape[2], made.shape[1] * made.shape[2]))
+        given_pixels.append(pixels.shape[1] * pixels.shape[2])
+        made_pixels.append(made.shape[1] * made.shape[2])
         return made
 
     monkeypatch.setattr(module.Resizer, "_run", counted)
     for given in (pixels, pixels.astype(np.float32) / 255):
         assert by_runtime(given)[0] == pytest.approx(expected, abs=TOLERANCE)
-    # Nothing in between is larger than a piece or one line of what is made of it: a strip is not widened first.
-    assert max(pieces) <= max(1000, 3000, 768 * 192)
+    # A piece at a time, or one line; and a strip is not widened before it is shortened.
+    assert max(given_pixels) <= max(1000, *size) and max(made_pixels) <= 768 * 192
 
 
 def test_several_pictures_go_through_the_network_at_the_same_time(by_runtime, picture, tmp_path, monkeypatch):
@@ -119,6 +120,8 @@ def test_several_pictures_go_through_the_network_at_the_same_time(by_runtime, pi
     for path in paths:
         Image.fromarray(picture).save(path)
     assert own(paths) == pytest.approx([expected] * 6)
+    ready = own.prepare_decoded(own.decode(picture))
+    assert own.score_prepared([ready] * 3) == pytest.approx([expected] * 3)
     assert [row.score for row in leafiqa.score(paths, own).rows] == pytest.approx([expected] * 6)
 
     def filled():  # a caller may fill one array again and again
@@ -129,6 +132,9 @@ def test_several_pictures_go_through_the_network_at_the_same_time(by_runtime, pi
             array[:] = 0
 
     assert own(filled()) == pytest.approx([expected] * 3)
+    monkeypatch.setattr(own, "_network", None)  # a single one is for all cores
+    for single in (picture, paths[0], torch.from_numpy(picture.copy()).permute(2, 0, 1)):
+        assert own(single) == pytest.approx([expected])
 
 
 def test_bad_images(by_runtime, picture, tmp_path):
@@ -168,7 +174,7 @@ def test_an_animation_is_told_of(by_runtime):
 
 def test_threads_get_the_same_scores(by_runtime):
     pictures = [make_picture(64 + 16 * seed, 80, seed) for seed in range(4)]
-    expected, found = by_runtime(pictures), {}
+    expected, found = np.concatenate([by_runtime(picture) for picture in pictures]), {}
 
     def work(number):
         found[number] = np.concatenate([by_runtime(picture) for picture in pictures])
