@@ -33,7 +33,7 @@ def test_what_is_done_does_not_wait_for_what_comes_after_it():
             yield number
 
     found = load_ahead(lambda number: loaded.set() or number, items(), workers=8)
-    assert next(found) == 0 and taken == [0, 1]
+    assert next(found) == 0 and len(taken) <= 2
     found.close()
 
 
