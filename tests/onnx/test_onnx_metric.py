@@ -204,6 +204,7 @@ import sys, time
 started = time.perf_counter()
 import leafiqa
 metric = leafiqa.create_metric("leaf", backend="onnx")
+metric.at_once = min(2, metric.at_once)  # each picture at work takes memory, whatever the machine
 scores = metric(sys.argv[1:])
 took = time.perf_counter() - started
 with open("/proc/self/status") as file:
