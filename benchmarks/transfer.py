@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.common import DATA, need_data
+from benchmarks.leaf import fit_readers, gather, interpolated
 from leafiqa.cli.progress import progress
-from leafiqa.distillation.config import Source, read_config
-from leafiqa.distillation.data import read_splits
+from leafiqa.distillation.config import Config, Source, read_config
+from leafiqa.distillation.data import read_source, read_splits
 from leafiqa.distillation.eyes import Eyes
 from leafiqa.distillation.training_loop import train
 from leafiqa.evaluation.measures import agreement
@@ -33,6 +35,9 @@ from leafiqa.evidence.linking import read_on_common_scale
 from leafiqa.evidence.reliability import targets
 from leafiqa.images.decoding import decode
 from leafiqa.images.loading import load_ahead
+from leafiqa.model.checkpoint import save_student
+from leafiqa.model.preprocess import Preprocess
+from leafiqa.model.student import Student
 from leafiqa.training.processes import connect
 
 CONFIG = Path(__file__).with_name("distill_leaf_wide.toml")
@@ -54,6 +59,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "two sources": {"sources": TWO, "ladders": 1, "damage_weight": 0.0},
     "two sources, 27 degradations": {"sources": TWO},
     "four sources": {},
+    "half of the way": {"half": True},
     "four sources, no damage": {"damage_weight": 0.0},
     "four sources, no ladders": {"ladders": 0},
 }
@@ -95,17 +101,48 @@ def look_at(eyes: Eyes, source: Source, names: list[str]) -> np.ndarray:
     return np.array([float(eyes.see(picture)[2]) for picture in pictures])
 
 
+def trained(config: Config) -> Student:
+    """Return the student of a run."""
+    with progress("training", "steps") as bar:
+        return train(config, connect("cpu"), lambda line: None, bar)
+
+
+def half_way(config: Config) -> Student:
+    """Return a student made as `leaf` was: see `benchmarks.leaf`.
+
+    It begins at two sources, an epoch on all of them follows, and the readers go on learning on features half way.
+    """
+    two = tuple(source for source in config.sources if source.name in TWO)
+    first = trained(
+        replace(config, **ARMS["two sources"] | {"sources": two}, experts=2, output=config.output / "first")
+    )
+    fields = {
+        "name": "first.two",
+        "architecture": {"backbone": config.backbone, "stages": [1, 2, 3, 4], "hidden": 128, "experts": 2},
+        "preprocess": Preprocess(area=config.look**2).to_dict(),
+        "score": {"range": [0, 1], "unit": "the teacher's"},
+    }
+    save_student(first, config.output, fields, half=False)
+    begin, epoch = config.output / "first.two.safetensors", config.output / "epoch.pt"
+    wide = {"initial": str(begin), "experts": 1, "epochs": 1, "lr": 1e-4, "head_lr": 1e-3}
+    torch.save(trained(replace(config, **wide, output=config.output / "wide")).state_dict(), epoch)
+    student = interpolated(first, config.backbone, epoch)
+    sources = [read_source(config, source) for source in config.sources]
+    fit_readers(config, student, gather(config, sources, student, first))
+    return student
+
+
 def measure(arm: dict[str, Any], seed: int) -> dict[str, Any]:
     """Train an arm without what is left out, and measure it on `val` and on what is left out."""
     whole = read_config(CONFIG)
-    changes = {**QUICK, **{name: value for name, value in arm.items() if name != "sources"}}
+    half = arm.get("half", False)
+    changes = {**QUICK, **{name: value for name, value in arm.items() if name not in ("sources", "half")}}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         every = {source.name: without(source, folder) for source in whole.sources}
         used = tuple(every[name] for name in arm.get("sources", every))
         config = replace(whole, **changes, sources=used, seed=seed, output=folder / "run")
-        with progress("training", "steps") as bar:
-            student = train(config, connect("cpu"), lambda line: None, bar)
+        student = half_way(config) if half else trained(config)
         eyes = Eyes(student, config.look)
         found: dict[str, Any] = {"val": {}, "left out": {}}
         rng = np.random.default_rng(0)

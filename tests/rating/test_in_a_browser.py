@@ -122,7 +122,7 @@ def test_thirty_pictures_by_keyboard(browser, photographs, tmp_path):  # noqa: F
     browser.find_element("tag name", "body").send_keys("z")
     assert browser.execute_script("return document.getElementById('stage').classList.contains('real')")
     assert len(read_answers(tmp_path / "ratings.csv").answers) == 30
-    assert "pictures" in browser.find_element("id", "known").text
+    until(lambda: "pictures" in browser.find_element("id", "known").text)  # it is computed while one goes on
     complaints = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
     assert [text for text in complaints if "favicon" not in text] == []
     code, out, err = running.interrupt()
