@@ -73,7 +73,7 @@ def material(metric: Metric, table: MosTable, dataset: str, share: float, extra:
         label_weights([row.standard_error for row in rows]),
         np.array([row.group or row.image for row in rows]),
     )
-    known = targets(read_evidence([*_evidence(dataset), *extra]))
+    known = targets(read_evidence([*evidence_of(dataset), *extra]))
     remarks = {row.path.resolve(): known[f"{dataset}/{row.image}"].score for row in table.rows}
     judged, _ = gather(metric, remarks, paths)
     return Material(metric.student, labels, prepare_images(metric, paths), judged, ("scale", "head"), seed=0)
@@ -131,7 +131,7 @@ def main() -> None:
             problems=[],
             labelled=[(sha256_if_readable(path) or "")[:12] for path in paths],
             data=f"{round(100 * share)} % of the train part of {title}, drawn at random by group",
-            evidence=cite([*_evidence(dataset), *more]) + ", by the teacher",
+            evidence=cite([*evidence_of(dataset), *more]) + ", by the teacher",
             judged=len(given.judged.images) if given.judged else 0,
             runs=arguments.runs,
         )
@@ -142,7 +142,8 @@ def main() -> None:
         print(file, calibration.labels, calibration.expected, flush=True)
 
 
-def _evidence(dataset: str) -> list[Path]:
+def evidence_of(dataset: str) -> list[Path]:
+    """Return the files of the teacher's evidence on a data set."""
     return [TEACHER / f"{dataset}.jsonl", TEACHER / f"{dataset}-repeat.jsonl"]
 
 

@@ -24,7 +24,7 @@ import torch
 
 import leafiqa
 from benchmarks.budgets import RANGES
-from benchmarks.calibrated import KINDS, LIMITS, STUDENTS, WHAT, drawn, on_val
+from benchmarks.calibrated import KINDS, LIMITS, STUDENTS, WHAT, drawn, evidence_of, on_val
 from benchmarks.common import DATA, TEACHER, need_data
 from leafiqa.calibration.calibrator import Calibration, card_fields, label_weights
 from leafiqa.calibration.cross_validation import Choice, Labels, expected
@@ -83,7 +83,7 @@ def elsewhere(
     It is nearer to its teacher there than on `val`. The difference of the mean squares, which takes no human score, is
     added to the mean square of the calibration's held-out errors.
     """
-    evidence = read_on_common_scale([TEACHER / f"{dataset}{part}.jsonl" for part in ("", "-repeat")], [COMMON])
+    evidence = read_on_common_scale(evidence_of(dataset), [COMMON])
     known = {name: target.score for name, target in of_teacher(evidence).items()}
 
     def square(some: list[Labelled], logits: np.ndarray) -> float:

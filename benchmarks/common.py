@@ -1,9 +1,11 @@
-"""What the benchmarks share: where the image sets are, students by name or place, and signs of life."""
+"""What the benchmarks share: where the image sets are, students by name or place, and what becomes of results."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import leafiqa
 from leafiqa.metric import Metric
@@ -24,3 +26,11 @@ def need_data(folder: Path = DATA) -> None:
 def student(text: str) -> Metric:
     """Return the metric that a command line means: a bundled name, or a place written with a / or an ending."""
     return leafiqa.create_metric(weights=text) if is_place(text) else leafiqa.create_metric(text)
+
+
+def report(results: Any, place: Path | None) -> None:
+    """Print results as JSON, and write them where that was asked for."""
+    text = json.dumps(results, indent=1)
+    print(text)
+    if place is not None:
+        place.write_text(text + "\n", encoding="utf-8")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 import leafiqa
-from benchmarks.common import DATA, need_data
+from benchmarks.common import DATA, need_data, report
 
 COUNT = 200
 _SIDES = (1400, 2000, 2800, 3500)
@@ -65,9 +64,7 @@ def main() -> None:
         "largest_difference": round(float(np.max(gaps)), 5),
         "time_share": round(seconds["reduced"] / seconds["whole"], 3),
     }
-    print(json.dumps(found, indent=1))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    report(found, arguments.json)
 
 
 if __name__ == "__main__":

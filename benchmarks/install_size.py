@@ -11,13 +11,14 @@ bundled weights.
 from __future__ import annotations
 
 import argparse
-import json
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from benchmarks.common import report
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKED = ("leafiqa", "leafiqa[onnx]", "torchmetrics", "pyiqa")
@@ -75,9 +76,7 @@ def main() -> None:
             "megabytes": round(sum(megabytes(name, of) for name, of in more.items())),
             "names": sorted(more),
         }
-    print(json.dumps(results, indent=1))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    report(results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,16 @@ float32's, in one run.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 import leafiqa
-from benchmarks.common import DATA, need_data
+from benchmarks.common import DATA, need_data, report
+from leafiqa.evaluation.measures import agreement
 from leafiqa.images.decoding import decode
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.registry import bundled
@@ -91,9 +90,11 @@ def measure(graphs: dict[str, bytes], pictures: dict[str, tuple[list[Any], list[
             of: np.array([session.run(None, {"pixels": one})[0][0] for one in seen])
             for of, (seen, _) in pictures.items()
         }
-        srcc = {of: round(float(spearmanr(scores[name][of], mos)[0]), 4) for of, (_, mos) in pictures.items()}
+        measured = {of: agreement(scores[name][of], np.array(mos)) for of, (_, mos) in pictures.items()}
+        srcc = {of: round(one.srcc, 4) for of, one in measured.items()}
+        intervals = {of: [round(end, 3) for end in one.srcc_interval] for of, one in measured.items()}
         gaps = np.concatenate([np.abs(scores[name][of] - scores["float32"][of]) for of in pictures])
-        found[name] = {"srcc": srcc, "mean_difference": round(float(gaps.mean()), 4)}
+        found[name] = {"srcc": srcc, "srcc_interval": intervals, "mean_difference": round(float(gaps.mean()), 4)}
     timed = next(iter(pictures.values()))[0][:TIMED]
     times: dict[str, list[float]] = {name: [] for name in sessions}
     for _ in range(ROUNDS):
@@ -124,10 +125,7 @@ def main() -> None:
     pictures = {name: looks(metric, name, "val") for name in SETS}
     found = {"sha256": card.sha256, "n": {name: len(of[1]) for name, of in pictures.items()}}
     found["networks"] = measure(graphs, pictures)
-    text = json.dumps(found, indent=1)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    report(found, arguments.json)
 
 
 if __name__ == "__main__":

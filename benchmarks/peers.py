@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import report
+
 SIZES = {"512x512": (512, 512), "1080p": (1080, 1920), "12MP": (3000, 4000)}
 OURS = ("leaf", "leaf_lite2.general", "leaf (onnx)", "leaf_lite2.general (onnx)", "leaf (onnx, list)")
 PYIQA = ("nima", "musiq", "topiq_nr", "arniqa", "dbcnn", "clipiqa+", "hyperiqa", "maniqa", "brisque", "niqe")
@@ -222,10 +224,7 @@ def main() -> None:
                     "start_s": round(statistics.median(one["start"] for one in rounds), 2),
                     "peak_mib": round(max(one["mib"] for one in rounds)),
                 }
-    text = json.dumps(results, indent=1)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    report(results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ as ratios to the first one's: absolute times say more about the machine.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 import leafiqa
+from benchmarks.common import report
 from leafiqa.model.places import resolve
 
 STUDENTS = ("leaf_lite0.general", "leaf_lite2.general")
@@ -47,9 +47,7 @@ def main() -> None:
         }
         for name, metric in metrics.items()
     ]
-    print(json.dumps(results, indent=1))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    report(results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -77,10 +77,7 @@ WAYS = {
         "options = ['--backend', 'torch', '--device', 'cpu', '--format', 'csv', '-o', os.devnull]\n"
         "timed(lambda: cli(['score', sys.argv[1], *options], standalone_mode=False))"
     ),
-    "onnx network, side by side": (
-        _BARE_ONNX + "from leafiqa.images.loading import load_ahead\n"
-        "timed(lambda: list(load_ahead(lambda one: metric.score_prepared([one]), ready, workers=metric.at_once)))"
-    ),
+    "onnx network, side by side": _BARE_ONNX + "timed(lambda: metric.score_prepared(ready))",
     "onnx metric(paths)": _ONNX + "timed(lambda: metric(paths))",
     "onnx metric(path), one by one": _ONNX + "timed(lambda: [metric(path) for path in paths])",
     "onnx leafiqa.score": _ONNX + "timed(lambda: leafiqa.score(paths, metric))",

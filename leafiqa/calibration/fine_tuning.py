@@ -144,7 +144,7 @@ def _loss(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def predict(student: Student, images: Sequence[Tensor]) -> Array:
     """Return a student's scores in [0, 1], `(n,)`, of images as `prepare_images` returns them."""
     device = student.feature_mean.device
-    fused = fused_copy(student) if device.type == "cpu" else None
+    fused = fused_copy(student)
     # On a host one after the other: what lies between two layers stays in the processor's cache.
     looking, size = (student, _BATCH) if fused is None else (fused, 1)
     scores = in_batches(lambda pixels: looking(as_floats(pixels, device)).sigmoid(), images, size)

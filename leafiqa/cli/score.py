@@ -79,7 +79,7 @@ _ADDRESS = re.compile(r"(auto|ray://.+|[\w.-]+:\d+)$")
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
-    help="Threads that decode; in ONNX Runtime, images scored at the same time.  [default: cores, at most 4; 16]",
+    help="Threads that decode; in ONNX Runtime, images scored at the same time.  [default: cores, at most 4, there 16]",
 )
 @click.option("--sort", is_flag=True, help="Best first. Rows come at the end instead of as they are made.")
 @click.option("--top", type=click.IntRange(1), metavar="N", help="Only the best N, best first.")

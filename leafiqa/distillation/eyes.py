@@ -22,7 +22,7 @@ class Eyes:
 
     def __init__(self, student: Student, look: int) -> None:
         self._device = student.feature_mean.device
-        self._student = (fused_copy(student) if self._device.type == "cpu" else None) or student
+        self._student = fused_copy(student) or student
         self._look = Preprocess(area=look**2)
 
     def resize(self, pixels: NDArray[np.uint8]) -> Tensor:
