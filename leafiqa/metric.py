@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from leafiqa.explanation import Explanation, explained
 from leafiqa.files import printable
 from leafiqa.images.decoding import Decoded
 from leafiqa.images.inputs import LOSS_TOLERANCE, check_tensor, from_decoded, raise_on_values, values_valid
+from leafiqa.images.loading import cores, usual_workers
 from leafiqa.images.pixels import FILES, TOLERANCE, ImageLike, is_single, short_name, to_pixels, walk
 from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import load_student
@@ -24,24 +26,23 @@ from leafiqa.model.exact import exact_float32
 from leafiqa.model.fused_network import ScoringNetwork
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
-from leafiqa.model.shapes import by_shape
+from leafiqa.model.shapes import at_once, by_shape
 from leafiqa.model.student import Student
 
-# Resized images in one forward pass on an accelerator, and images held resized while an iterable is walked.
-_BATCH = 16
+# Images held resized while an iterable is walked.
 _WINDOW = 64
-# On a CPU, pixels in one forward pass: what lies between two layers then stays in the processor's cache, and is small
-# enough (14 MiB a tensor) for the C library to keep, where it would return larger ones and have them zeroed each time.
-_HOST_PIXELS = 384 * 384
+# Threads that decode for an accelerator, which else would wait for them, and bytes of pixels sent to it in one go.
+_MOST_DECODERS = 16
+_TOGETHER = 64 << 20
 
 Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
 class _Looked:
-    """One image of several: decoded, or resized and whether it is valid; and what to tell the caller of it."""
+    """One image of several: decoded, or resized and whether it is valid, or none; and what to tell the caller of it."""
 
-    opened: Decoded | tuple[Tensor, Tensor]
+    opened: Decoded | tuple[Tensor, Tensor] | None
     remarks: list[str]
 
 
@@ -222,7 +223,7 @@ class Metric(nn.Module):
             return []
         with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
             student = self.scoring_student(resized)
-            seen = [student.explain(part) for part in resized.split(_at_once(resized))]
+            seen = [student.explain(part) for part in resized.split(at_once(resized))]
         pixels = (resized.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
         found: list[Explanation | None] = []
         for part in seen:
@@ -242,13 +243,8 @@ class Metric(nn.Module):
                 warn_of_image(f"{short_name(images)}: {note}")
             return self._score_resized(resized, valid)
         parts: list[Tensor] = []
-        window: list[tuple[Tensor, Tensor]] = []
-        for prepared in self._prepare_each(images):  # type: ignore[arg-type]
-            window.append(prepared)
-            if len(window) == _WINDOW:
-                parts.append(self._score_window(window))
-                window = []
-        if window:
+        prepared = self._prepare_each(images)  # type: ignore[arg-type]
+        while window := list(itertools.islice(prepared, _WINDOW)):
             parts.append(self._score_window(window))
         return torch.cat(parts) if parts else torch.empty(0, device=self.device, dtype=torch.float32)
 
@@ -293,29 +289,66 @@ class Metric(nn.Module):
             return self.preprocess.resize(tensor.to(self.device), size), valid.to(self.device)
 
     @property
-    def prepares_in_threads(self) -> bool:
-        """Whether images are resized where they are decoded, in threads that run ahead.
+    def decoders(self) -> int:
+        """How many threads decode files ahead: on a host few, as the network needs its cores, too."""
+        return usual_workers() if self.device.type == "cpu" else min(cores(), _MOST_DECODERS)
 
-        On a host they are not: after a parallel operation of torch's each thread's helpers wait for another one, on the
-        cores that the network needs.
-        """
-        return self.device.type != "cpu"
+    @property
+    def together(self) -> int:
+        """How many bytes of decoded pixels, about, are worth waiting for before they are made ready in one go."""
+        return 0 if self.device.type == "cpu" else _TOGETHER
 
     # Threads are no business of a compiler's.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _prepare_each(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Tensor]]:
-        # On a host decoding takes cores from the network: it is not to run far ahead while the network computes.
-        depth = None if self.device.type == "cpu" else _WINDOW
-        for looked in walk(images, self._look, lambda looked: looked, depth=depth):
+        waiting: list[Decoded | tuple[Tensor, Tensor] | None] = []
+        held = 0
+        # Threads decode and do nothing else: an operation of torch's in many of them makes all wait for each other.
+        for looked in walk(images, self._look, lambda looked: looked, workers=self.decoders):
             for remark in looked.remarks:
                 warn_of_image(remark)
-            opened = looked.opened
-            yield self.prepare_decoded(opened) if isinstance(opened, Decoded) else opened
+            waiting.append(looked.opened)
+            held += looked.opened.pixels.nbytes if isinstance(looked.opened, Decoded) else 0
+            if held >= self.together or len(waiting) == _WINDOW:
+                yield from self.prepare_several(waiting)
+                waiting, held = [], 0
+        yield from self.prepare_several(waiting)
+
+    def prepare_several(
+        self, opened: Sequence[Decoded | tuple[Tensor, Tensor] | None]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each image as `prepare` makes it ready, in order; those of one size are made ready together on CUDA.
+
+        Args:
+            opened: images that were decoded, those that are ready, and None for those that could not be decoded.
+        """
+        alike: dict[Any, list[int]] = {}
+        ready: dict[int, tuple[Tensor, Tensor]] = {}
+        for place, one in enumerate(opened):
+            if isinstance(one, Decoded) and self.device.type == "cuda" and one.pixels.dtype == np.uint8:
+                alike.setdefault((one.pixels.shape, one.size), []).append(place)
+            elif not isinstance(one, Decoded):
+                ready[place] = self._blank() if one is None else one
+        for (shape, size), places in alike.items():
+            # From pinned memory the transfer runs while this thread goes on.
+            pixels = torch.empty((len(places), *shape), dtype=torch.uint8, device="cpu", pin_memory=True)
+            for to, place in zip(pixels, places):
+                to.copy_(torch.from_numpy(opened[place].pixels))  # type: ignore[union-attr]
+            moved = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            resized, valid = self.prepare(moved, size)
+            ready.update(zip(places, zip(resized.split(1), valid.split(1))))
+        for place, one in enumerate(opened):
+            yield ready.pop(place) if place in ready else self.prepare_decoded(one)  # type: ignore[arg-type]
+
+    def _blank(self) -> tuple[Tensor, Tensor]:
+        """Return what stands for an image that cannot be decoded: its score will be NaN."""
+        nothing = torch.zeros(1, 3, 1, 1, device=self.device, dtype=torch.float32)
+        return self.preprocess.resize(nothing), torch.zeros(1, dtype=torch.bool, device=self.device)
 
     def _look(self, index: int, image: ImageLike) -> _Looked:
-        """Return one image of several, decoded or prepared; NaN will be the score of one that cannot be decoded."""
+        """Return one image of several, decoded or prepared; files that cannot be decoded are none."""
         try:
-            if isinstance(image, FILES) and not self.prepares_in_threads:
+            if isinstance(image, FILES):
                 decoded = self.decode(image)
                 return _Looked(decoded, [f"image {index}: {short_name(image)}: {note}" for note in decoded.notes])
             prepared, notes = self._prepare_single(image)
@@ -324,10 +357,7 @@ class Metric(nn.Module):
                 raise InputError(f"a tensor among several must be one image (3, H, W), got {got}")
             return _Looked(prepared, [f"image {index}: {short_name(image)}: {note}" for note in notes])
         except ImageError as error:
-            blank = torch.zeros(1, 3, 1, 1, device=self.device, dtype=torch.float32)
-            invalid = torch.zeros(1, dtype=torch.bool, device=self.device)
-            remark = f"image {index} has no score (NaN): {short_name(image)}: {error}"
-            return _Looked((self.preprocess.resize(blank), invalid), [remark])
+            return _Looked(None, [f"image {index} has no score (NaN): {short_name(image)}: {error}"])
         except InputError as error:
             raise InputError(f"image {index}: {error}") from error
 
@@ -362,7 +392,7 @@ class Metric(nn.Module):
         """
         found: dict[int, Found] = {}
         for alike in by_shape([resized for resized, _ in window]):
-            size = _at_once(window[alike[0]][0])
+            size = at_once(window[alike[0]][0])
             for members in (alike[start : start + size] for start in range(0, len(alike), size)):
                 batch = torch.cat([window[i][0] for i in members])
                 valid = torch.cat([window[i][1] for i in members])
@@ -377,7 +407,7 @@ class Metric(nn.Module):
         low, high = self.score_range
         with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
             student = self.scoring_student(resized)
-            parts = [student(batch).sigmoid() for batch in resized.split(_at_once(resized))] if resized.shape[0] else []
+            parts = [student(batch).sigmoid() for batch in resized.split(at_once(resized))] if resized.shape[0] else []
         scores = torch.cat(parts) if parts else resized.new_empty(0)
         return torch.where(valid, low + (high - low) * scores, torch.nan)
 
@@ -386,13 +416,6 @@ class Metric(nn.Module):
             f"Metric({printable(self.metric_name)}, weights {self.card.short_hash}, range {self.score_range}, "
             f"as_loss={self.as_loss}, device={self.device})"
         )
-
-
-def _at_once(resized: Tensor) -> int:
-    """Return how many images of this shape go through the network together."""
-    if resized.device.type != "cpu":
-        return _BATCH
-    return max(1, _HOST_PIXELS // (resized.shape[2] * resized.shape[3]))
 
 
 def load_metric(

@@ -335,10 +335,12 @@ def test_invalid_values_score_nan_where_they_are_not_read_back(metric, picture):
 def test_cuda_agrees_with_cpu(metric, picture):
     on_cuda = leafiqa.create_metric("leaf", device="cuda")
     batch = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
-    torch.testing.assert_close(on_cuda(batch.cuda()).cpu(), metric(batch), atol=1e-4, rtol=0)
+    there = batch.cuda()
+    torch.testing.assert_close(on_cuda(there).cpu(), metric(batch), atol=1e-4, rtol=0)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        on_cuda(batch.cuda().float() / 255)
+        on_cuda(there)
+        on_cuda(there.float() / 255)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

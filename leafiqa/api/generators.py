@@ -34,7 +34,7 @@ def compare(
     margin: float | None = None,
     cache: str | os.PathLike[str] | bool | None = True,
     device: str | torch.device | None = None,
-    batch_size: int = 16,
+    batch_size: int = 64,
     workers: int | None = None,
     seed: int = 0,
     progress: Progress = lambda done, total: None,
@@ -62,7 +62,7 @@ def compare(
             user's cache folder (or `LEAFIQA_CACHE`), a path another file, None or False no cache.
         device: where metrics given by name compute.
         batch_size: pictures scored together.
-        workers: threads that decode; None means one a core, at most four.
+        workers: threads that decode; None means one a core, at most four, for an accelerator at most sixteen.
         seed: seeds bootstrap and sign flips.
         progress: called with how many scores are done, and how many there are.
 
@@ -138,7 +138,7 @@ def best(
     layout: str | None = None,
     cache: str | os.PathLike[str] | bool | None = True,
     device: str | torch.device | None = None,
-    batch_size: int = 16,
+    batch_size: int = 64,
     workers: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> BestPictures:

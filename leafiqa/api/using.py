@@ -117,7 +117,7 @@ def score(
     backend: str | None = None,
     draft: bool = False,
     columns: Sequence[str] = ("score",),
-    batch_size: int = 16,
+    batch_size: int = 64,
     workers: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Scores:
@@ -135,7 +135,8 @@ def score(
         columns: of "score", "se" (its standard error) and "defects" (severity of each, 0 to 3), what rows hold in
             `.beside`; more than the score takes torch, and a student that tells it.
         batch_size: images scored together by torch.
-        workers: threads that decode; None means one a core, at most four. In ONNX Runtime they score, too: at most 16.
+        workers: threads that decode; None means one a core, at most four, for an accelerator at most sixteen. In ONNX
+            Runtime they score, too: at most sixteen.
         progress: called with how many images are done, and how many there are.
 
     Returns:
@@ -174,7 +175,7 @@ def iter_scores(
     backend: str | None = None,
     draft: bool = False,
     columns: Sequence[str] = ("score",),
-    batch_size: int = 16,
+    batch_size: int = 64,
     workers: int | None = None,
 ) -> Iterator[Row]:
     """Score a stream of image files, perhaps without end, and yield rows as they come.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from leafiqa.errors import ImageError
 from leafiqa.images.decoding import Decoded
-from leafiqa.images.loading import load_ahead, usual_workers
+from leafiqa.images.loading import load_ahead
 from leafiqa.metric import Metric
 from leafiqa.model.exact import exact_float32
 
@@ -41,14 +41,13 @@ class Extracted:
 def prepared_ahead(metric: Metric, paths: Sequence[Path]) -> Iterator[tuple[Tensor, Tensor] | ImageError]:
     """Yield each image as `Metric.prepare` makes it ready, or why it cannot be read, in order."""
 
-    def opened(path: Path) -> Decoded | tuple[Tensor, Tensor] | ImageError:
+    def opened(path: Path) -> Decoded | ImageError:
         try:
-            decoded = metric.decode(path)
+            return metric.decode(path)
         except ImageError as error:
             return error
-        return metric.prepare_decoded(decoded) if metric.prepares_in_threads else decoded
 
-    for one in load_ahead(opened, paths, depth=usual_workers()):
+    for one in load_ahead(opened, paths, workers=metric.decoders, depth=metric.decoders):
         yield metric.prepare_decoded(one) if isinstance(one, Decoded) else one
 
 

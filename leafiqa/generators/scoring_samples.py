@@ -61,7 +61,7 @@ def score_samples(
     columns: Sequence[str] = (),
     cache: ScoreCache | None = None,
     device: Any = None,
-    batch_size: int = 16,
+    batch_size: int = 64,
     workers: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> ScoredSamples:

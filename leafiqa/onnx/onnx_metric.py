@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -66,14 +66,16 @@ class OnnxMetric:
         draft: whether JPEG files are decoded at reduced scale.
         device: "cpu".
         at_once: images that are scored at the same time, in the threads that decode.
-        prepares_in_threads: True: images are resized where they are decoded.
+        decoders: how many threads decode files ahead, beside a metric that runs in torch.
+        together: 0: an image is made ready as soon as it was decoded.
     """
 
     metric_mode = "NR"
     lower_better = False
     as_loss = False
     device = "cpu"
-    prepares_in_threads = True
+    decoders = 1
+    together = 0
 
     def __init__(
         self,
@@ -180,6 +182,10 @@ class OnnxMetric:
             InputError: float pixels outside [0, 1].
         """
         return self._prepare(decoded, 1)
+
+    def prepare_several(self, opened: Sequence[Decoded]) -> list[NDArray[np.float32]]:
+        """Check and resize images, one after the other."""
+        return [self.prepare_decoded(one) for one in opened]
 
     def _prepare(self, decoded: Decoded, threads: int) -> NDArray[np.float32]:
         pixels, white = decoded.pixels[None], 255

@@ -12,7 +12,7 @@ from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError, LeafiqaError
 from leafiqa.files import sha256_if_readable
 from leafiqa.images.decoding import Decoded
-from leafiqa.images.loading import load_ahead, usual_workers
+from leafiqa.images.loading import load_ahead
 from leafiqa.scoring.columns import check_columns, extra_columns, values_of
 from leafiqa.scoring.contents import Content
 from leafiqa.scoring.rows import HASH_DIGITS, Row, digits_of
@@ -57,7 +57,7 @@ class _Outcome:
 def score_files(
     metrics: AnyMetric | Sequence[AnyMetric],
     paths: Iterable[str | os.PathLike[str] | Content],
-    batch_size: int = 16,
+    batch_size: int = 64,
     workers: int | None = None,
     columns: Iterable[str] = ("score",),
 ) -> Iterator[Row]:
@@ -68,8 +68,9 @@ def score_files(
         paths: the files, or images that are no files; may be without end.
         batch_size: files scored together; those that differ in resized size are split up further. Without a meaning
             in ONNX Runtime.
-        workers: threads that decode; None means one a core, at most four. In ONNX Runtime they score, too, and None
-            means one a core, at most sixteen. Twice as many images are held in full size, at most.
+        workers: threads that decode; None means one a core, at most four, for an accelerator at most sixteen. In
+            ONNX Runtime they score, too, and None means one a core, at most sixteen. Twice as many images are held in
+            full size, at most.
         columns: what rows hold beside the score: "se", its standard error; "defects", the severity of each.
 
     Yields:
@@ -88,32 +89,36 @@ def score_files(
         whole_number(workers, "workers", 1)
 
     extra = extra_columns(metrics, check_columns(columns))
-    in_threads = all(metric.prepares_in_threads for metric in metrics)
 
     def look(path: str | os.PathLike[str] | Content) -> _Prepared:
-        opened = _open(metrics, path if isinstance(path, Content) else os.fspath(path))
-        return _prepare(metrics, opened) if in_threads else opened
+        return _open(metrics, path if isinstance(path, Content) else os.fspath(path))
 
     at_once = [metric.at_once for metric in metrics if metric.at_once is not None]
     if len(at_once) == len(metrics):  # each file from its bytes to its score in one thread
         scored = load_ahead(
-            lambda path: list(_finish(metrics, [look(path)], extra)), paths, workers=workers or min(at_once)
+            lambda path: list(_finish(metrics, _prepare(metrics, [look(path)]), extra)),
+            paths,
+            workers=workers or min(at_once),
         )
         for rows in scored:
             yield from rows
         return
+    # Pixels are large: they are made ready, which makes them small, before there are many, though not one by one.
+    together = max(metric.together for metric in metrics)
+    opened: list[_Prepared] = []
     window: list[_Prepared] = []
-    workers = workers or usual_workers()
-    # Resized images are small: a whole batch is made ready while an accelerator scores another one. On a host decoding
-    # takes cores from the network: it is not to run far ahead while the network computes.
-    on_host = all(str(metric.device) == "cpu" for metric in metrics)
-    depth = None if on_host else batch_size + workers
-    for opened in load_ahead(look, paths, workers=workers, depth=depth):
-        window.append(opened if in_threads else _prepare(metrics, opened))
-        if len(window) == batch_size:
+    held = 0
+    for one in load_ahead(look, paths, workers=workers or max(metric.decoders for metric in metrics)):
+        opened.append(one)
+        held += sum(decoded.pixels.nbytes for decoded in one.decoded.values())
+        full = len(window) + len(opened) == batch_size
+        if full or held >= together:
+            window += _prepare(metrics, opened)
+            opened, held = [], 0
+        if full:
             yield from _finish(metrics, window, extra)
             window = []
-    yield from _finish(metrics, window, extra)
+    yield from _finish(metrics, window + _prepare(metrics, opened), extra)
 
 
 def _open(metrics: Sequence[AnyMetric], source: str | Content) -> _Prepared:
@@ -140,21 +145,28 @@ def _rule(metric: AnyMetric) -> Any:
     return metric.preprocess if metric.draft else None
 
 
-def _prepare(metrics: Sequence[AnyMetric], opened: _Prepared) -> _Prepared:
-    """Resize an image for each student; those that look alike share what they look at."""
-    if opened.error:
+def _prepare(metrics: Sequence[AnyMetric], opened: list[_Prepared]) -> list[_Prepared]:
+    """Resize images for each student; those that look alike share what they look at."""
+    good = [place for place, one in enumerate(opened) if not one.error]
+    if not good:
         return opened
+    made = list(opened)
     try:
-        seen: dict[Any, Any] = {}
-        images = []
+        seen: dict[Any, list[Any]] = {}
         for metric in metrics:
             key = (metric.preprocess, metric.draft, metric.device)
             if key not in seen:
-                seen[key] = metric.prepare_decoded(opened.decoded[_rule(metric)])
-            images.append(seen[key])
-    except Exception as error:  # not enough memory, perhaps
-        return replace(opened, decoded={}, error=_why(error), note="")
-    return replace(opened, decoded={}, images=tuple(images))
+                decoded = [opened[place].decoded[_rule(metric)] for place in good]
+                seen[key] = list(metric.prepare_several(decoded))
+        looked = [seen[metric.preprocess, metric.draft, metric.device] for metric in metrics]
+        for number, place in enumerate(good):
+            images = tuple(of[number] for of in looked)
+            made[place] = replace(opened[place], decoded={}, images=images)
+    except Exception as error:  # not enough memory, perhaps: then each by itself
+        if len(good) > 1:
+            return [_prepare(metrics, [one])[0] for one in opened]
+        made[good[0]] = replace(opened[good[0]], decoded={}, error=_why(error), note="")
+    return made
 
 
 def _why(error: Exception) -> str:

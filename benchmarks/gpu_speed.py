@@ -1,0 +1,277 @@
+"""How fast scoring is on a GPU, and what would make it faster: `python -m benchmarks.gpu_speed --json FILE`.
+
+Images a second, on the card that is named, of the bare network in several forms and batch sizes, of the ways of scoring
+tensors and files, and of resizing; each with the largest difference of its scores from those on the CPU. Files are
+JPEGs made on the spot. `--before` names a checkout of an earlier version, whose ways of scoring are measured, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import leafiqa
+from benchmarks.common import report
+from benchmarks.throughput import ROOT, draw
+from leafiqa.images.loading import cores
+from leafiqa.metric import Metric
+from leafiqa.model.exact import exact_float32
+from leafiqa.model.fused_network import fuse
+from leafiqa.model.resizing import _make_bands, resize
+
+_FILES = 256
+_LARGE = 32
+_SECONDS = 0.4
+
+
+def rate(work: Callable[[], Any], images: int, seconds: float = _SECONDS) -> float:
+    """Return images a second, the best of three."""
+    work()
+    torch.cuda.synchronize()
+    best = 0.0
+    for _ in range(3):
+        count, began = 0, time.perf_counter()
+        while time.perf_counter() - began < seconds / 3 or not count:
+            work()
+            count += 1
+            if count % 4 == 0:
+                torch.cuda.synchronize()
+        torch.cuda.synchronize()
+        best = max(best, count * images / (time.perf_counter() - began))
+    return best
+
+
+def graphed(network: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor) -> Callable[[torch.Tensor], Any]:
+    """Return the network as a CUDA graph."""
+    held = example.clone()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            network(held)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        made = network(held)
+
+    def replay(images: torch.Tensor) -> torch.Tensor:
+        held.copy_(images)
+        graph.replay()
+        return made
+
+    return replay
+
+
+@torch.no_grad()
+def networks(
+    metric: Metric, pictures: torch.Tensor, expected: torch.Tensor, compile_too: bool, found: dict[str, Any]
+) -> None:
+    """Measure forms of the network on resized pictures `(64, 3, 384, 384)` on the GPU; `found` gets each."""
+    student = metric.student
+    fused = fuse(student.cpu(), onednn=False).to("cuda", memory_format=torch.contiguous_format)
+    student.cuda()
+
+    def note(
+        name: str, network: Callable[[torch.Tensor], torch.Tensor], batch: int, how: Any, last: bool = False
+    ) -> None:
+        images = pictures.repeat(max(1, batch // len(pictures)), 1, 1, 1)[:batch].contiguous()
+        images = images.contiguous(memory_format=torch.channels_last) if last else images
+        try:
+            with how():
+                scores = network(images).float().sigmoid().cpu()
+                speed = rate(lambda: network(images), batch)
+        except Exception as error:
+            found[f"{name}, {batch}"] = {"error": f"{type(error).__name__}: {error}"[:200]}
+            return
+        known = expected.repeat(max(1, batch // len(expected)))[:batch]
+        off = float((scores - known).abs().max())
+        found[f"{name}, {batch}"] = {"images_a_second": round(speed), "off": round(off, 7)}
+        print(f"{name}, {batch}: {speed:.0f}, off {off:.1e}", file=sys.stderr, flush=True)
+
+    def exact() -> Any:
+        return exact_float32(torch.device("cuda"))
+
+    for batch in (1, 16, 64, 256):
+        note("student, float32", student, batch, exact)
+    note("fused, float32", fused, 64, exact)
+    note("fused, float32", fused, 256, exact)
+    last = fuse(student.cpu(), onednn=False).to("cuda", memory_format=torch.channels_last)
+    student.cuda()
+    note("fused, float32, channels last", last, 64, exact, True)
+    note("fused, TF32", fused, 64, nullcontext)
+    note("fused, TF32, channels last", last, 64, nullcontext, True)
+
+    def half() -> Any:
+        return torch.autocast("cuda", torch.float16)
+
+    def brain() -> Any:
+        return torch.autocast("cuda", torch.bfloat16)
+
+    note("student, float16 autocast, channels last", student, 64, half, True)
+    note("fused, float16 autocast, channels last", last, 64, half, True)
+    note("fused, bfloat16 autocast, channels last", last, 64, brain, True)
+    whole = leafiqa.create_metric("leaf", device="cuda", dtype=torch.float16).student
+    note("float16 weights", whole, 64, exact)
+    whole = whole.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    note("float16 weights, channels last", whole, 64, exact, True)
+    note("float16 weights, channels last", whole, 256, exact, True)
+    for batch in (1, 16, 64):
+        with exact():
+            note("student, float32, CUDA graph", graphed(student, pictures[:batch].clone()), batch, exact)
+    if compile_too:
+        for name, network, how, is_last in (
+            ("student, float32, compiled", student, exact, False),
+            ("float16 autocast, channels last, compiled", student, half, True),
+        ):
+            torch._dynamo.reset()
+            began = time.perf_counter()
+            note(name, torch.compile(network), 64, how, is_last)
+            found[f"{name}, 64"]["seconds_to_compile_and_measure"] = round(time.perf_counter() - began, 1)
+
+
+_WAYS = {
+    "tensor on the GPU, 64 of 512x512": "batch = torch.stack(pictures[:64]).cuda()\ntimed(lambda: metric(batch), 64)",
+    "tensor on the host, 64 of 512x512": "batch = torch.stack(pictures[:64])\ntimed(lambda: metric(batch), 64)",
+    "metric(path), one by one": "timed(lambda: [metric(path) for path in paths[:48]], 48)",
+    "metric(paths)": "timed(lambda: metric(paths), len(paths))",
+    "leafiqa.score(paths)": "timed(lambda: leafiqa.score(paths, metric), len(paths))",
+    "metric(paths), 12 megapixels": "timed(lambda: metric(large), len(large))",
+}
+_PRELUDE = """
+import sys, time, glob, json
+import numpy as np, torch, leafiqa
+from PIL import Image
+paths = sorted(glob.glob(sys.argv[1] + "/*.jpg"))
+large = sorted(glob.glob(sys.argv[2] + "/*.jpg"))
+pictures = [torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1).contiguous() for path in paths[:64]]
+found = {}
+def timed(work, images):
+    work()
+    times = []
+    for _ in range(3):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return images / min(times)
+metric = leafiqa.create_metric("leaf", device="cuda", dtype=getattr(torch, sys.argv[3]))
+"""
+
+
+def ways(folder: Path, large: Path, dtype: str, root: Path) -> dict[str, float]:
+    """Return images a second of each way of scoring, by the version that is in `root`."""
+    code = _PRELUDE + "".join(
+        f"{line}\n" if not line.startswith("timed") else f"found[{name!r}] = {line}\n"
+        for name, lines in _WAYS.items()
+        for line in lines.split("\n")
+    )
+    code += "print(json.dumps({name: round(speed) for name, speed in found.items()}))"
+    environment = {**os.environ, "PYTHONPATH": f"{root.resolve()}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-c", code, str(folder), str(large), dtype]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    if done.returncode:
+        return {"error": done.stderr[-1500:]}  # type: ignore[dict-item]
+    print(dtype, root.name, done.stdout, file=sys.stderr, flush=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _banded(images: torch.Tensor, bands: dict[int, list[tuple[int, int, torch.Tensor]]]) -> torch.Tensor:
+    """Resize by banded matrix products, whose matrices are there."""
+    made = images.float() / 255
+    for dimension, of in bands.items():
+        parts = []
+        for start, stop, weights in of:
+            piece = made.narrow(dimension, start, stop - start)
+            parts.append(piece @ weights if dimension == 3 else weights.T @ piece)
+        made = torch.cat(parts, dimension)
+    return made
+
+
+@torch.no_grad()
+def resizing() -> dict[str, Any]:
+    """Compare torch's kernel with banded matrix products."""
+    found = {}
+    for shape, target in (
+        ((64, 3, 512, 512), (384, 384)),
+        ((1, 3, 512, 512), (384, 384)),
+        ((16, 3, 1080, 1920), (288, 512)),
+        ((1, 3, 3000, 4000), (320, 448)),
+        ((1, 3, 3000, 12000), (192, 768)),
+    ):
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, device="cuda")
+        expected = resize(images[:1].cpu(), *target)
+        place = torch.device("cuda")
+        bands = {3: list(_make_bands(shape[3], target[1], place)), 2: list(_make_bands(shape[2], target[0], place))}
+        ways = {"bands": partial(_banded, images, bands), "kernel": partial(resize, images, *target)}
+        found[str(shape)] = {}
+        with exact_float32(place):
+            for name, work in ways.items():
+                off = float((work()[:1].cpu() - expected).abs().max())
+                found[str(shape)][name] = {"images_a_second": round(rate(work, shape[0], 0.2)), "off": round(off, 7)}
+        print(shape, found[str(shape)], file=sys.stderr, flush=True)
+    return found
+
+
+def main() -> None:
+    """Measure, print, and write what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="where to write the results")
+    parser.add_argument("--before", type=Path, help="a checkout of an earlier version")
+    parser.add_argument("--compile", action="store_true", help="also compiled networks, which take a minute to make")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("this benchmark needs a GPU")
+    results: dict[str, Any] = {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "cores": cores()}
+
+    def note(name: str, found: Any) -> None:
+        """Keep a part's results, for what comes after it may take too long."""
+        results[name] = found
+        if arguments.json:
+            arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+    with tempfile.TemporaryDirectory() as name:
+        folder, large = Path(name) / "small", Path(name) / "large"
+        folder.mkdir()
+        large.mkdir()
+        paths = draw(folder, _FILES)
+        for number in range(_LARGE):
+            if number < 6:
+                with Image.open(paths[number]) as picture:
+                    picture.resize((4000, 3000), Image.Resampling.BICUBIC).save(large / f"{number}.jpg", quality=90)
+            else:
+                (large / f"{number}.jpg").symlink_to(large / f"{number % 6}.jpg")
+        note("ways, float32", ways(folder, large, "float32", ROOT))
+        note("ways, float16", ways(folder, large, "float16", ROOT))
+        if arguments.before:
+            note("ways before, float32", ways(folder, large, "float32", arguments.before))
+        metric = leafiqa.create_metric("leaf", device="cpu")
+        pixels = [np.array(Image.open(path)) for path in paths[:64]]
+        pictures = metric.preprocess.resize(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+        with torch.no_grad():
+            expected = torch.cat([metric.student(part) for part in pictures.split(8)]).sigmoid()
+        metric.cuda()
+        note("resizing", resizing())
+        found: dict[str, Any] = {}
+        note("networks", found)
+        networks(metric, pictures.cuda(), expected, arguments.compile, found)
+        note("networks", found)
+    report(results, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Pictures with evidence, packed to travel to a machine with a GPU: `python -m benchmarks.packed FOLDER`.
+
+Each picture of `benchmarks/distill_leaf_wide.toml` is resized as training holds it and written as AVIF of high quality,
+which takes a tenth of the room that its pixels take. Beside them an index tells its source, its split, its origin and
+what the teacher said of it; no human score is in it. Shards are small enough to be sent one by one, and those that
+come last hold photographs alone, of which there are more than enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.common import DATA, need_data
+from leafiqa.cli.progress import progress
+from leafiqa.distillation.config import read_config
+from leafiqa.distillation.data import pristine_paths, read_splits, resized
+from leafiqa.evidence.linking import read_on_common_scale
+from leafiqa.evidence.reliability import targets
+from leafiqa.images.decoding import decode
+from leafiqa.images.loading import load_ahead
+from leafiqa.model.preprocess import Preprocess
+
+CONFIG = Path(__file__).with_name("distill_leaf_wide.toml")
+PRISTINE = "pristine"
+_QUALITY, _SPEED = 85, 8
+_SHARD = 55_000_000
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A picture of a pack.
+
+    Attributes:
+        name: as the evidence calls it.
+        source: name of its source.
+        split: "train", "val" or another one.
+        origin: of AGIQA-3K the generator, of photographs the part, of newer generators the repository.
+        score: the teacher's, in [0, 1]; None of a pristine photograph, which it did not see.
+        reliability: of the score, in [0, 1].
+        shard: number of the file that holds it.
+        start: where it begins in that file, in bytes.
+        size: how many bytes it has.
+    """
+
+    name: str
+    source: str
+    split: str
+    origin: str
+    score: float | None
+    reliability: float
+    shard: int = 0
+    start: int = 0
+    size: int = 0
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Return the file of a shard."""
+    return folder / f"s{number}" / "pictures.bin"
+
+
+def _listed() -> list[tuple[Path, Packed]]:
+    """Return all pictures: those that are few of a kind first, in an order that is drawn once."""
+    config = read_config(CONFIG)
+    with (DATA / "more.csv").open(newline="", encoding="utf-8") as file:
+        repositories = {row["image"]: row["repository"].split("/")[-1] for row in csv.DictReader(file)}
+    found: list[tuple[Path, Packed]] = []
+    for source in config.sources:
+        splits = read_splits(source)
+        for name, target in sorted(targets(read_on_common_scale(source.evidence, config.common)).items()):
+            if name in splits:
+                part = (
+                    Path(name).name.split("_")[0].lower() if source.name == "agiqa3k" else Path(name).name[:4].lower()
+                )
+                origin = repositories.get(name, "") if source.name == "generated" else part
+                told = Packed(name, source.name, splits[name], origin, target.score, target.reliability)
+                found.append((source.images / name, told))
+    for held_out in (False, True):
+        for path in pristine_paths(config.pristine or DATA, config.pristine_holdout, held_out):
+            found.append((path, Packed(path.name, PRISTINE, "val" if held_out else "train", "", None, 0.0)))
+    order = np.random.default_rng(0).permutation(len(found))
+    return sorted((found[i] for i in order), key=lambda one: one[1].source == "photos" and one[1].split == "train")
+
+
+def pack(folder: Path) -> list[Packed]:
+    """Write the shards and the index, and return what stands in it."""
+    listed = _listed()
+    look = Preprocess(area=read_config(CONFIG).stored ** 2)
+
+    def encoded(one: tuple[Path, Packed]) -> bytes:
+        pixels = resized(decode(one[0]).pixels, look).permute(1, 2, 0).numpy()
+        memory = io.BytesIO()
+        Image.fromarray(pixels).save(memory, "AVIF", quality=_QUALITY, speed=_SPEED, subsampling="4:4:4", max_threads=1)
+        return memory.getvalue()
+
+    index: list[Packed] = []
+    shard, start = 0, 0
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress("packing", "pictures") as bar:
+        for (_, told), data in zip(listed, load_ahead(encoded, listed)):
+            if start + len(data) > _SHARD:
+                shard, start = shard + 1, 0
+            path = shard_path(folder, shard)
+            path.parent.mkdir(exist_ok=True)
+            with path.open("ab" if start else "wb") as file:
+                file.write(data)
+            index.append(Packed(**{**asdict(told), "shard": shard, "start": start, "size": len(data)}))
+            start += len(data)
+            bar(len(index), len(listed))
+    (folder / "index.json").write_text(json.dumps([asdict(one) for one in index]), encoding="utf-8")
+    return index
+
+
+def unpack(folder: Path) -> tuple[list[Packed], Iterator[NDArray[np.uint8]]]:
+    """Return what a pack holds in the shards that are there, and its pictures, `(H, W, 3)` uint8, in the same order."""
+    index = [Packed(**one) for one in json.loads((folder / "index.json").read_text(encoding="utf-8"))]
+    shards = {n: p.read_bytes() for n in {one.shard for one in index} if (p := shard_path(folder, n)).exists()}
+    there = [one for one in index if one.shard in shards]
+
+    def decoded(one: Packed) -> NDArray[np.uint8]:
+        with Image.open(io.BytesIO(shards[one.shard][one.start : one.start + one.size])) as image:
+            return np.asarray(image.convert("RGB"))
+
+    return there, load_ahead(decoded, there, workers=16)
+
+
+def main() -> None:
+    """Pack."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    need_data()
+    index = pack(parser.parse_args().folder)
+    print(f"{len(index)} pictures in {1 + max(one.shard for one in index)} shards")
+
+
+if __name__ == "__main__":
+    main()
