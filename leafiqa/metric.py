@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from leafiqa.errors import ImageError, InputError, warn_of_image
 from leafiqa.explanation import Explanation, explained
@@ -24,6 +24,8 @@ from leafiqa.model.checkpoint import load_student
 from leafiqa.model.device import pick_device
 from leafiqa.model.exact import exact_float32
 from leafiqa.model.fused_network import ScoringNetwork
+from leafiqa.model.holder import StudentHolder
+from leafiqa.model.one_thread import can_compute_alone, compute_alone
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.shapes import at_once, by_shape
@@ -33,6 +35,7 @@ from leafiqa.model.student import Student
 _WINDOW = 64
 # Threads that decode for an accelerator, which else would wait for them, and bytes of pixels sent to it in one go.
 _MOST_DECODERS = 16
+_MOST_AT_ONCE = 16
 _TOGETHER = 64 << 20
 
 Found = TypeVar("Found")
@@ -46,7 +49,7 @@ class _Looked:
     remarks: list[str]
 
 
-class Metric(nn.Module):
+class Metric(StudentHolder):
     """A no-reference image quality metric; made by `leafiqa.create_metric`.
 
     Inside a module of yours it is inert: its network is none of the module's children, so it has no part in the
@@ -64,13 +67,10 @@ class Metric(nn.Module):
         student: the network.
         inert: whether the network is kept out of the module tree.
         draft: whether JPEG files are decoded at reduced scale.
-        at_once: None: images are scored one after the other, as torch's operations use all cores themselves.
     """
 
     metric_mode = "NR"
     lower_better = False
-    at_once = None
-    student: Student
 
     def __init__(
         self,
@@ -80,22 +80,14 @@ class Metric(nn.Module):
         inert: bool = True,
         draft: bool = False,
     ) -> None:
-        super().__init__()
-        self.inert = inert
+        super().__init__(student, inert)
         self.draft = draft
-        student.requires_grad_(False).train(False)
-        if inert:
-            # Past nn.Module's own bookkeeping, which would make it a child.
-            self.__dict__["student"] = student
-        else:
-            self.student = student
         self.card = card
         self.preprocess = Preprocess.from_dict(card.preprocess)
         self.metric_name = card.name
         self.as_loss = as_loss
         # A network that is trained changes with every step: what is made of it would be made anew each time.
         self._network = ScoringNetwork() if inert else None
-        super().train(False)
 
     @property
     def score_range(self) -> tuple[float, float]:
@@ -103,41 +95,9 @@ class Metric(nn.Module):
         return self.card.score_range
 
     @property
-    def device(self) -> torch.device:
-        """The device that scores are computed on."""
-        return self.student.mean.device
-
-    @property
     def engine(self) -> str:
         """What computes scores, and where."""
         return f"torch {torch.__version__} on {self.device}"
-
-    def train(self, mode: bool = True) -> Metric:
-        """Do nothing while inert: a metric inside a model that is being trained stays in evaluation mode."""
-        return super().train(False if self.inert else mode)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Metric:
-        """Follow `.to(device)`, `.cuda()` and the like; inert, changes of precision are not followed."""
-        super()._apply(fn, recurse)
-        if self.inert:
-            place = fn(torch.empty(0, device=self.device)).device
-            if place.type != "meta":
-                self.student.to(place)
-        return self
-
-    def _load_from_state_dict(
-        self,
-        state_dict: Any,
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing: Any,
-        unexpected: Any,
-        errors: Any,
-    ) -> None:
-        """Take nothing while inert: checkpoints of a module written when its metric had entries still load."""
-        if not self.inert:
-            super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
 
     def forward(self, images: ImageLike | Iterable[ImageLike]) -> Tensor:
         """Score images.
@@ -214,6 +174,8 @@ class Metric(nn.Module):
         self.student.need_aspects()
         if isinstance(images, Tensor):
             return self._explain_resized(*self._prepare_single(images)[0])
+        if (threads := self.at_once(images)) is not None:
+            return [one for found in self._look_at_each(images, self.explain_prepared, threads) for one in found]
         return self.explain_prepared(self._prepare_each(images))
 
     @torch.no_grad()
@@ -242,6 +204,9 @@ class Metric(nn.Module):
             for note in notes:
                 warn_of_image(f"{short_name(images)}: {note}")
             return self._score_resized(resized, valid)
+        if (threads := self.at_once(images)) is not None:
+            found = self._look_at_each(images, self.score_prepared, threads)  # type: ignore[arg-type]
+            return torch.cat(found) if found else torch.empty(0, dtype=torch.float32)
         parts: list[Tensor] = []
         prepared = self._prepare_each(images)  # type: ignore[arg-type]
         while window := list(itertools.islice(prepared, _WINDOW)):
@@ -288,6 +253,20 @@ class Metric(nn.Module):
         with torch.autocast(self.device.type, enabled=False), exact_float32(self.device):
             return self.preprocess.resize(tensor.to(self.device), size), valid.to(self.device)
 
+    def at_once(self, images: object) -> int | None:
+        """Return how many of several images are scored at the same time, each by one core; None: one after the other.
+
+        As many as torch may use threads. One after the other, each by all cores, where there are fewer images than
+        that, on an accelerator, as a loss, and where the network is trained.
+        """
+        threads = min(torch.get_num_threads(), _MOST_AT_ONCE)
+        if self.device.type != "cpu" or self.as_loss or self._network is None or threads < 2 or not can_compute_alone():
+            return None
+        return None if isinstance(images, Sized) and len(images) < threads else threads
+
+    # What a thread that scores images begins with.
+    begin_thread = staticmethod(compute_alone)
+
     @property
     def decoders(self) -> int:
         """How many threads decode files ahead: on a host few, as the network needs its cores, too."""
@@ -314,10 +293,26 @@ class Metric(nn.Module):
                 waiting, held = [], 0
         yield from self.prepare_several(waiting)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _look_at_each(
+        self, images: Iterable[ImageLike], look: Callable[[list[tuple[Tensor, Tensor]]], Found], threads: int
+    ) -> list[Found]:
+        """Return what `look` finds of each image, several at the same time, each in a thread that computes alone."""
+
+        def finish(looked: _Looked) -> tuple[Found, list[str]]:
+            return look(list(self.prepare_several([looked.opened]))), looked.remarks
+
+        all_found = []
+        for found, remarks in walk(images, self._look, finish, workers=threads, begin=self.begin_thread):
+            for remark in remarks:
+                warn_of_image(remark)
+            all_found.append(found)
+        return all_found
+
     def prepare_several(
         self, opened: Sequence[Decoded | tuple[Tensor, Tensor] | None]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each image as `prepare` makes it ready, in order; those of one size are made ready together on CUDA.
+        """Yield each image as `prepare` makes it ready, in order; on an accelerator those of one size together.
 
         Args:
             opened: images that were decoded, those that are ready, and None for those that could not be decoded.
@@ -325,15 +320,18 @@ class Metric(nn.Module):
         alike: dict[Any, list[int]] = {}
         ready: dict[int, tuple[Tensor, Tensor]] = {}
         for place, one in enumerate(opened):
-            if isinstance(one, Decoded) and self.device.type == "cuda" and one.pixels.dtype == np.uint8:
-                alike.setdefault((one.pixels.shape, one.size), []).append(place)
-            elif not isinstance(one, Decoded):
+            if not isinstance(one, Decoded):
                 ready[place] = self._blank() if one is None else one
+            elif self.together and one.pixels.dtype == np.uint8:
+                alike.setdefault((one.pixels.shape, one.size), []).append(place)
         for (shape, size), places in alike.items():
-            # From pinned memory the transfer runs while this thread goes on.
-            pixels = torch.empty((len(places), *shape), dtype=torch.uint8, device="cpu", pin_memory=True)
-            for to, place in zip(pixels, places):
-                to.copy_(torch.from_numpy(opened[place].pixels))  # type: ignore[union-attr]
+            # From pinned memory the transfer runs while this thread goes on. Copied by numpy: torch would use all the
+            # cores, which decode, and wait for each of them.
+            pixels = torch.empty(
+                (len(places), *shape), dtype=torch.uint8, device="cpu", pin_memory=self.device.type == "cuda"
+            )
+            for number, place in enumerate(places):
+                np.copyto(pixels.numpy()[number], opened[place].pixels)  # type: ignore[union-attr]
             moved = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
             resized, valid = self.prepare(moved, size)
             ready.update(zip(places, zip(resized.split(1), valid.split(1))))

@@ -4,6 +4,7 @@ import copy
 import io
 import os
 import pickle
+import threading
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import leafiqa
 from leafiqa.cli.demo import PICTURES
 from leafiqa.metric import _WINDOW
 from leafiqa.model.head import last_layers
+from leafiqa.model.one_thread import can_compute_alone
+from leafiqa.scoring.pipeline import score_files
 from leafiqa.training.degradations.ladders import ladder
 from tests.conftest import make_picture
 
@@ -435,3 +438,63 @@ def test_every_animated_image_says_so_where_it_was_scored(metric, picture, tmp_p
         metric([tmp_path / "a.gif"])
     assert len(caught) == 3 and {os.path.basename(warning.filename) for warning in caught} == {"test_metric.py"}
     assert "a.gif: animated: first of 2 frames" in str(caught[0].message)
+
+
+@pytest.mark.filterwarnings("ignore::leafiqa.ImageWarning")
+def test_images_that_are_made_ready_together_score_the_same(monkeypatch, metric, tmp_path):
+    """As on an accelerator: by size, in order, with one that is cut off and one of 16 bits among them."""
+    rng = np.random.default_rng(4)
+    sources = []
+    for number in range(9):
+        path = tmp_path / f"{number}.png"
+        size = ((40, 60), (60, 40), (40, 60))[number % 3]
+        if number == 4:
+            Image.fromarray(rng.integers(0, 65536, size, dtype=np.uint16)).save(path)
+        else:
+            Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+        sources.append(path)
+    sources[7].write_bytes(sources[7].read_bytes()[:60])
+    sources.insert(2, Image.new("RGB", (50, 50), "red"))
+    expected = metric(sources)
+    rows = [row.score or -1 for row in score_files(metric, sources[3:])]
+    monkeypatch.setattr(type(metric), "together", 20_000)
+    torch.testing.assert_close(metric(sources), expected, atol=1e-6, rtol=0, equal_nan=True)
+    assert int(expected.isnan().sum()) == 1 and bool(expected[8].isnan())
+    assert rows[5] == -1 and rows.count(-1) == 1
+    assert [row.score or -1 for row in score_files(metric, sources[3:])] == pytest.approx(rows, abs=1e-6)
+
+
+@pytest.mark.skipif(not can_compute_alone(), reason="this torch's threads cannot be limited one by one")
+def test_several_images_are_scored_side_by_side_and_torch_s_threads_are_left_as_they_were(
+    monkeypatch, metric, picture, tmp_path
+):
+    """With two threads, on any machine: two images meet in the network, each computed by one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    together, seen = threading.Barrier(2), []
+    whole = type(metric).score_prepared
+
+    def score(self, window):
+        together.wait(timeout=30)
+        seen.append((threading.current_thread().name, torch.get_num_threads(), len(window)))
+        return whole(self, window)
+
+    try:
+        paths = [tmp_path / f"{number}.png" for number in range(6)]
+        for number, path in enumerate(paths):
+            Image.fromarray(np.roll(picture, number, axis=1)).save(path)
+        expected = torch.cat([metric(path) for path in paths])
+        monkeypatch.setattr(type(metric), "score_prepared", score)
+        torch.testing.assert_close(metric(paths), expected, atol=2e-6, rtol=0)
+        assert len({name for name, _, _ in seen}) == 2 and {(number, size) for _, number, size in seen} == {(1, 1)}
+        assert [row.score for row in score_files(metric, paths)] == pytest.approx(expected.tolist(), abs=2e-6)
+        assert len(seen) == 12 and torch.get_num_threads() == 2
+        monkeypatch.undo()
+        told = metric.explain_each(paths)
+        assert [one.score for one in told] == pytest.approx(expected.tolist(), abs=2e-6)
+        assert metric.at_once(paths[:1]) is None and metric.at_once(iter(paths[:1])) == 2
+        assert leafiqa.create_metric("leaf", device="cpu", as_loss=True).at_once(paths) is None
+        torch.set_num_threads(1)
+        assert metric.at_once(paths) is None
+    finally:
+        torch.set_num_threads(before)

@@ -17,6 +17,7 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from leafiqa.errors import ImageError
 from leafiqa.images.avif import check_avif_colours
+from leafiqa.images.memory import keep_blocks
 from leafiqa.images.png import read_png
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM")
 # Above Pillow's own limit, which phones of 200 megapixels pass; four bytes a pixel while decoding.
 MAX_PIXELS = 1 << 28
+# Bytes of pixels that are copied out of Pillow's memory at a time: what they pass through is small enough to be kept.
+_STRIP = 1 << 20
 
 # From an image's height and width to the least height and width that it may be decoded at.
 SizeRule = Callable[[int, int], tuple[int, int]]
@@ -90,6 +93,7 @@ def decode(source: str | os.PathLike[str] | bytes | IO[bytes], draft: SizeRule |
         stream = io.BytesIO(content)
     with _registering:
         Image.init()  # Pillow registers its plugins on first use, which is not safe in threads
+        keep_blocks()
     with stream, refusing_truncated():
         return _decode_stream(stream, draft)
 
@@ -284,7 +288,20 @@ def from_pil(image: Image.Image) -> Decoded:
         raise ImageError(
             f"pixel mode {image.mode!r} has no defined white and black; convert the image to 8 or 16 bits a channel"
         )
-    return Decoded(np.array(_to_srgb(image, profile)), notes)
+    return Decoded(_as_array(_to_srgb(image, profile)), notes)
+
+
+def _as_array(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of an RGB image; a large one strip by strip, so that it lies in memory once less."""
+    width, height = image.size
+    rows = max(1, _STRIP // (3 * width))
+    if rows >= height:
+        return np.array(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return pixels
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:

@@ -25,7 +25,12 @@ def usual_workers() -> int:
 
 
 def load_ahead(
-    load: Callable[[Item], Loaded], items: Iterable[Item], *, workers: int | None = None, depth: int | None = None
+    load: Callable[[Item], Loaded],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    depth: int | None = None,
+    begin: Callable[[], None] | None = None,
 ) -> Iterator[Loaded]:
     """Yield what `load` returns for each item, in order, while threads work ahead.
 
@@ -34,10 +39,11 @@ def load_ahead(
         items: taken one by one, so that they may be without end.
         workers: threads; None means `usual_workers()`. At most as many items are being loaded.
         depth: items begun and not yet taken, at most; None means twice the workers.
+        begin: called once in each thread, before it loads anything.
     """
     workers = workers or usual_workers()
     depth = max(depth or 2 * workers, 1)
-    with ThreadPoolExecutor(workers, thread_name_prefix="leafiqa-load") as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="leafiqa-load", initializer=begin) as pool:
         waiting: deque[Future[Loaded]] = deque()
         try:
             for item in items:

@@ -110,7 +110,7 @@ def walk(
     finish: Callable[[Looked], Finished],
     *,
     workers: int | None = None,
-    depth: int | None = None,
+    begin: Callable[[], None] | None = None,
 ) -> Iterator[Finished]:
     """Yield what `finish(look(index, image))` returns for each image, in order, while threads work ahead.
 
@@ -122,7 +122,7 @@ def walk(
         look: what it raises is raised here.
         finish: called in the threads.
         workers: threads; see `leafiqa.images.loading.load_ahead`.
-        depth: images taken and not yet yielded, at most; None means twice the threads.
+        begin: called once in each thread.
 
     Raises:
         InputError: `images` is no iterable.
@@ -136,7 +136,7 @@ def walk(
                 looked = look(index, image)
                 yield lambda looked=looked: looked  # type: ignore[misc]
 
-    return load_ahead(lambda looked: finish(looked()), begun(), workers=workers, depth=depth)
+    return load_ahead(lambda looked: finish(looked()), begun(), workers=workers, begin=begin)
 
 
 def short_name(image: object) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from leafiqa.images.memory import keep_blocks
 from leafiqa.model.resizing import is_plain
 from leafiqa.model.student import Student
 
@@ -29,8 +30,6 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
 # A network whose scores lie further than this from the student's is not used.
 _TOLERANCE = 5e-5
 _EXAMPLE = 64
-# The largest block that glibc learns from is one below 32 MiB.
-_SEEN_FREED = 31 << 20
 
 
 def convolutions_before(backbone: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, _BatchNorm]]:
@@ -202,10 +201,8 @@ def fused_copy(student: Student) -> Student | None:
 
 
 def _fused(student: Student, onednn: bool) -> Student:
-    # glibc takes a tensor from the system, which zeroes it, and returns it when it is freed, until it has seen a block
-    # of that size freed; from then on it keeps such memory. Having seen this one, it keeps what a picture needs, which
-    # takes half of the time away.
-    torch.empty(_SEEN_FREED, dtype=torch.uint8, device="cpu")
+    # Before the network is made: what a picture needs then lies in memory that is kept, and takes half of the time.
+    keep_blocks()
     fused = fuse(student, onednn)
     fused.aspects = student.aspects  # what is said beside a score is read from the same features
     return fused

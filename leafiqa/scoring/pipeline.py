@@ -93,12 +93,14 @@ def score_files(
     def look(path: str | os.PathLike[str] | Content) -> _Prepared:
         return _open(metrics, path if isinstance(path, Content) else os.fspath(path))
 
-    at_once = [metric.at_once for metric in metrics if metric.at_once is not None]
-    if len(at_once) == len(metrics):  # each file from its bytes to its score in one thread
+    at_once = [metric.at_once(paths) for metric in metrics]
+    if all(at_once):  # each file from its bytes to its score in one thread
+        begins = [metric.begin_thread for metric in metrics if metric.begin_thread is not None]
         scored = load_ahead(
             lambda path: list(_finish(metrics, _prepare(metrics, [look(path)]), extra)),
             paths,
-            workers=workers or min(at_once),
+            workers=workers or min(filter(None, at_once)),
+            begin=begins[0] if begins else None,
         )
         for rows in scored:
             yield from rows

@@ -1,7 +1,10 @@
 """Decoding: what a colour-managed viewer shows, or a reason why not. Folders of bad files."""
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 
@@ -32,6 +35,36 @@ def png_header(width, height, depth=8, colour=2):
 def test_lossless_formats_give_the_very_pixels(picture, format):
     quantised = np.asarray(Image.fromarray(picture).quantize(200).convert("RGB"))
     assert (decode(encode(Image.fromarray(quantised), format)).pixels == quantised).all()
+
+
+@pytest.mark.parametrize("size", [(900, 700), (1, 400_001), (400_001, 1), (350_000, 3)])
+def test_large_pictures_are_taken_over_strip_by_strip(size):
+    """Of more bytes than one strip, of one row a strip, and with a last strip that is not full."""
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    found = decode(encode(Image.fromarray(pixels), "PPM")).pixels
+    assert found.flags.writeable and found.flags.c_contiguous and (found == pixels).all()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="page faults are counted on Linux alone")
+def test_threads_decode_in_memory_that_is_there_already(tmp_path):
+    """In a process of its own, with the C library's own settings: fresh memory has a page fault every 4 KiB."""
+    Image.effect_noise((1600, 1200), 40).convert("RGB").save(tmp_path / "a.jpg", quality=90)
+    code = """
+import resource, sys
+from leafiqa.images.decoding import decode
+from leafiqa.images.loading import load_ahead
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in load_ahead(decode, [sys.argv[1]] * 8, workers=2): pass
+before = faults()
+for _ in load_ahead(decode, [sys.argv[1]] * 20, workers=2): pass
+print((faults() - before) / 20)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", code, str(tmp_path / "a.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    # The pixels alone have 1,400 pages, and lie in memory two to four times.
+    assert float(done.stdout) < 400
 
 
 def test_exif_orientation_is_applied(picture):
