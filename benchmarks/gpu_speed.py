@@ -78,9 +78,10 @@ def graphed(network: Callable[[torch.Tensor], torch.Tensor], example: torch.Tens
 
 @torch.no_grad()
 def networks(
-    metric: Metric, pictures: torch.Tensor, expected: torch.Tensor, compile_too: bool, found: dict[str, Any]
+    metric: Metric, pictures: torch.Tensor, expected: torch.Tensor, compile_too: bool, keep: Callable[[Any], None]
 ) -> None:
-    """Measure forms of the network on resized pictures `(64, 3, 384, 384)` on the GPU; `found` gets each."""
+    """Measure forms of the network on resized pictures `(64, 3, 384, 384)` on the GPU, and keep what each one gives."""
+    found: dict[str, Any] = {}
     student = metric.student
     fused = fuse(student.cpu(), onednn=False).to("cuda", memory_format=torch.contiguous_format)
     student.cuda()
@@ -96,10 +97,12 @@ def networks(
                 speed = rate(lambda: network(images), batch)
         except Exception as error:
             found[f"{name}, {batch}"] = {"error": f"{type(error).__name__}: {error}"[:200]}
+            keep(found)
             return
         known = expected.repeat(max(1, batch // len(expected)))[:batch]
         off = float((scores - known).abs().max())
         found[f"{name}, {batch}"] = {"images_a_second": round(speed), "off": round(off, 7)}
+        keep(found)
         print(f"{name}, {batch}: {speed:.0f}, off {off:.1e}", file=sys.stderr, flush=True)
 
     def exact() -> Any:
@@ -266,10 +269,7 @@ def main() -> None:
             expected = torch.cat([metric.student(part) for part in pictures.split(8)]).sigmoid()
         metric.cuda()
         note("resizing", resizing())
-        found: dict[str, Any] = {}
-        note("networks", found)
-        networks(metric, pictures.cuda(), expected, arguments.compile, found)
-        note("networks", found)
+        networks(metric, pictures.cuda(), expected, arguments.compile, partial(note, "networks"))
     report(results, arguments.json)
 
 

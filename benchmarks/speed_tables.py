@@ -51,6 +51,21 @@ def sizes_table() -> str:
     return "\n".join([*lines, *(f"| `{name}` | {of['packages']} | {of['megabytes']} |" for name, of in found.items())])
 
 
+def gpu_table() -> str:
+    """Return how many images a second a GPU scores, beside its bare network, as Markdown."""
+    found = json.loads((RESULTS / "gpu_speed.json").read_text(encoding="utf-8"))
+    bare = found["networks"]["student, float32, 64"]["images_a_second"]
+    lines = [
+        f"| {found['card']}, {found['cores']} cores: images a second | float32 | of the bare network, {bare} "
+        "| float16 | float32, before |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, speed in found["ways, float32"].items():
+        others = f"{found['ways, float16'][name]} | {found['ways before, float32'][name]}"
+        lines.append(f"| {name} | {speed} | {speed / bare:.2f} | {others} |")
+    return "\n".join(lines)
+
+
 def filled(page: Path, tables: dict[str, str]) -> str:
     """Return a page with its tables made anew."""
     text = page.read_text(encoding="utf-8")
@@ -63,7 +78,7 @@ def filled(page: Path, tables: dict[str, str]) -> str:
 def pages() -> dict[Path, str]:
     """Return the pages with their tables made anew."""
     return {
-        PAGE: filled(PAGE, {"ways": ways_table(), "draft": draft_table(), "sizes": sizes_table()}),
+        PAGE: filled(PAGE, {"ways": ways_table(), "gpu": gpu_table(), "draft": draft_table(), "sizes": sizes_table()}),
         CLUSTER_PAGE: filled(CLUSTER_PAGE, {"core": core_table()}),
     }
 

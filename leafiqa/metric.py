@@ -4,52 +4,35 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence, Sized
+from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from leafiqa.errors import ImageError, InputError, warn_of_image
+from leafiqa.errors import InputError, warn_of_image
 from leafiqa.explanation import Explanation, explained
 from leafiqa.files import printable
-from leafiqa.images.decoding import Decoded
-from leafiqa.images.inputs import LOSS_TOLERANCE, check_tensor, from_decoded, raise_on_values, values_valid
-from leafiqa.images.loading import cores, usual_workers
-from leafiqa.images.pixels import FILES, TOLERANCE, ImageLike, is_single, short_name, to_pixels, walk
+from leafiqa.images.pixels import ImageLike, is_single, short_name, walk
 from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.device import pick_device
 from leafiqa.model.exact import exact_float32
 from leafiqa.model.fused_network import ScoringNetwork
-from leafiqa.model.holder import StudentHolder
 from leafiqa.model.one_thread import can_compute_alone, compute_alone
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.shapes import at_once, by_shape
 from leafiqa.model.student import Student
+from leafiqa.preparing import WINDOW, Looked, Preparing
 
-# Images held resized while an iterable is walked.
-_WINDOW = 64
-# Threads that decode for an accelerator, which else would wait for them, and bytes of pixels sent to it in one go.
-_MOST_DECODERS = 16
+# Images scored at the same time, at most.
 _MOST_AT_ONCE = 16
-_TOGETHER = 64 << 20
 
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True)
-class _Looked:
-    """One image of several: decoded, or resized and whether it is valid, or none; and what to tell the caller of it."""
-
-    opened: Decoded | tuple[Tensor, Tensor] | None
-    remarks: list[str]
-
-
-class Metric(StudentHolder):
+class Metric(Preparing):
     """A no-reference image quality metric; made by `leafiqa.create_metric`.
 
     Inside a module of yours it is inert: its network is none of the module's children, so it has no part in the
@@ -80,12 +63,9 @@ class Metric(StudentHolder):
         inert: bool = True,
         draft: bool = False,
     ) -> None:
-        super().__init__(student, inert)
-        self.draft = draft
+        super().__init__(student, Preprocess.from_dict(card.preprocess), as_loss=as_loss, inert=inert, draft=draft)
         self.card = card
-        self.preprocess = Preprocess.from_dict(card.preprocess)
         self.metric_name = card.name
-        self.as_loss = as_loss
         # A network that is trained changes with every step: what is made of it would be made anew each time.
         self._network = ScoringNetwork() if inert else None
 
@@ -148,7 +128,7 @@ class Metric(StudentHolder):
         """
         if not isinstance(image, Tensor) and not is_single(image):
             raise InputError(f"explain takes one image, explain_each several; got {type(image).__name__}")
-        (resized, valid), notes = self._prepare_single(image)
+        (resized, valid), notes = self.prepare_single(image)
         for note in notes:
             warn_of_image(f"{short_name(image)}: {note}")
         found = self._explain_resized(resized, valid)
@@ -173,10 +153,10 @@ class Metric(StudentHolder):
         """
         self.student.need_aspects()
         if isinstance(images, Tensor):
-            return self._explain_resized(*self._prepare_single(images)[0])
+            return self._explain_resized(*self.prepare_single(images)[0])
         if (threads := self.at_once(images)) is not None:
             return [one for found in self._look_at_each(images, self.explain_prepared, threads) for one in found]
-        return self.explain_prepared(self._prepare_each(images))
+        return self.explain_prepared(self.prepare_each(images))
 
     @torch.no_grad()
     def _explain_resized(self, resized: Tensor, valid: Tensor) -> list[Explanation | None]:
@@ -200,7 +180,7 @@ class Metric(StudentHolder):
 
     def _scores(self, images: ImageLike | Iterable[ImageLike]) -> Tensor:
         if isinstance(images, Tensor) or is_single(images):
-            (resized, valid), notes = self._prepare_single(images)  # type: ignore[arg-type]
+            (resized, valid), notes = self.prepare_single(images)  # type: ignore[arg-type]
             for note in notes:
                 warn_of_image(f"{short_name(images)}: {note}")
             return self._score_resized(resized, valid)
@@ -208,50 +188,10 @@ class Metric(StudentHolder):
             found = self._look_at_each(images, self.score_prepared, threads)  # type: ignore[arg-type]
             return torch.cat(found) if found else torch.empty(0, dtype=torch.float32)
         parts: list[Tensor] = []
-        prepared = self._prepare_each(images)  # type: ignore[arg-type]
-        while window := list(itertools.islice(prepared, _WINDOW)):
+        prepared = self.prepare_each(images)  # type: ignore[arg-type]
+        while window := list(itertools.islice(prepared, WINDOW)):
             parts.append(self._score_window(window))
         return torch.cat(parts) if parts else torch.empty(0, device=self.device, dtype=torch.float32)
-
-    def _prepare_single(self, image: ImageLike) -> tuple[tuple[Tensor, Tensor], list[str]]:
-        if isinstance(image, Tensor):
-            return self.prepare(check_tensor(image)), []
-        decoded = self.decode(image)
-        return self.prepare_decoded(decoded), decoded.notes
-
-    # Decoders are no business of a compiler's: traced, their errors would look like damaged files.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def decode(self, image: ImageLike) -> Decoded:
-        """Return the pixels of a file, PIL image or array, as small as `draft` allows."""
-        return to_pixels(image, self.preprocess.smallest_draft if self.draft else None)
-
-    def prepare_decoded(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
-        """Do what `prepare` does with an image that was decoded, perhaps smaller than it is."""
-        return self.prepare(from_decoded(decoded), decoded.size)
-
-    def prepare(self, tensor: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
-        """Move to the device, check values, resize.
-
-        Args:
-            tensor: `(B, 3, H, W)`, uint8 or floating point.
-            size: height and width of the whole image, where the tensor holds it reduced.
-
-        Returns:
-            `(B, 3, h, w)` float32 in [0, 1], and which of them are valid, `(B,)`.
-        """
-        on_host = tensor.device.type == "cpu"
-        if tensor.dtype == torch.uint8 or not tensor.shape[0]:
-            valid = torch.ones(tensor.shape[0], dtype=torch.bool, device=tensor.device)
-        else:
-            valid = values_valid(tensor, LOSS_TOLERANCE if self.as_loss else TOLERANCE)
-            if on_host and not torch.compiler.is_compiling():
-                raise_on_values(tensor, valid)
-            if self.as_loss:
-                # Gradients pass as if nothing had been clamped, so that a pixel beyond the end can come back.
-                tensor = tensor + (tensor.clamp(0, 1) - tensor).detach()
-        # From the host uint8 travels as it is: a quarter of the bytes.
-        with torch.autocast(self.device.type, enabled=False), exact_float32(self.device):
-            return self.preprocess.resize(tensor.to(self.device), size), valid.to(self.device)
 
     def at_once(self, images: object) -> int | None:
         """Return how many of several images are scored at the same time, each by one core; None: one after the other.
@@ -267,97 +207,22 @@ class Metric(StudentHolder):
     # What a thread that scores images begins with.
     begin_thread = staticmethod(compute_alone)
 
-    @property
-    def decoders(self) -> int:
-        """How many threads decode files ahead: on a host few, as the network needs its cores, too."""
-        return usual_workers() if self.device.type == "cpu" else min(cores(), _MOST_DECODERS)
-
-    @property
-    def together(self) -> int:
-        """How many bytes of decoded pixels, about, are worth waiting for before they are made ready in one go."""
-        return 0 if self.device.type == "cpu" else _TOGETHER
-
-    # Threads are no business of a compiler's.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _prepare_each(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Tensor]]:
-        waiting: list[Decoded | tuple[Tensor, Tensor] | None] = []
-        held = 0
-        # Threads decode and do nothing else: an operation of torch's in many of them makes all wait for each other.
-        for looked in walk(images, self._look, lambda looked: looked, workers=self.decoders):
-            for remark in looked.remarks:
-                warn_of_image(remark)
-            waiting.append(looked.opened)
-            held += looked.opened.pixels.nbytes if isinstance(looked.opened, Decoded) else 0
-            if held >= self.together or len(waiting) == _WINDOW:
-                yield from self.prepare_several(waiting)
-                waiting, held = [], 0
-        yield from self.prepare_several(waiting)
-
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _look_at_each(
         self, images: Iterable[ImageLike], look: Callable[[list[tuple[Tensor, Tensor]]], Found], threads: int
     ) -> list[Found]:
         """Return what `look` finds of each image, several at the same time, each in a thread that computes alone."""
 
-        def finish(looked: _Looked) -> tuple[Found, list[str]]:
-            return look(list(self.prepare_several([looked.opened]))), looked.remarks
+        def finish(looked: Looked) -> tuple[Found, list[str]]:
+            return look([self.ready(looked)]), looked.remarks
 
         all_found = []
-        for found, remarks in walk(images, self._look, finish, workers=threads, begin=self.begin_thread):
+        see = self.looker(images)
+        for found, remarks in walk(images, see, finish, workers=threads, begin=self.begin_thread):
             for remark in remarks:
                 warn_of_image(remark)
             all_found.append(found)
         return all_found
-
-    def prepare_several(
-        self, opened: Sequence[Decoded | tuple[Tensor, Tensor] | None]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each image as `prepare` makes it ready, in order; on an accelerator those of one size together.
-
-        Args:
-            opened: images that were decoded, those that are ready, and None for those that could not be decoded.
-        """
-        alike: dict[Any, list[int]] = {}
-        ready: dict[int, tuple[Tensor, Tensor]] = {}
-        for place, one in enumerate(opened):
-            if not isinstance(one, Decoded):
-                ready[place] = self._blank() if one is None else one
-            elif self.together and one.pixels.dtype == np.uint8:
-                alike.setdefault((one.pixels.shape, one.size), []).append(place)
-        for (shape, size), places in alike.items():
-            # From pinned memory the transfer runs while this thread goes on. Copied by numpy: torch would use all the
-            # cores, which decode, and wait for each of them.
-            pixels = torch.empty(
-                (len(places), *shape), dtype=torch.uint8, device="cpu", pin_memory=self.device.type == "cuda"
-            )
-            for number, place in enumerate(places):
-                np.copyto(pixels.numpy()[number], opened[place].pixels)  # type: ignore[union-attr]
-            moved = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-            resized, valid = self.prepare(moved, size)
-            ready.update(zip(places, zip(resized.split(1), valid.split(1))))
-        for place, one in enumerate(opened):
-            yield ready.pop(place) if place in ready else self.prepare_decoded(one)  # type: ignore[arg-type]
-
-    def _blank(self) -> tuple[Tensor, Tensor]:
-        """Return what stands for an image that cannot be decoded: its score will be NaN."""
-        nothing = torch.zeros(1, 3, 1, 1, device=self.device, dtype=torch.float32)
-        return self.preprocess.resize(nothing), torch.zeros(1, dtype=torch.bool, device=self.device)
-
-    def _look(self, index: int, image: ImageLike) -> _Looked:
-        """Return one image of several, decoded or prepared; files that cannot be decoded are none."""
-        try:
-            if isinstance(image, FILES):
-                decoded = self.decode(image)
-                return _Looked(decoded, [f"image {index}: {short_name(image)}: {note}" for note in decoded.notes])
-            prepared, notes = self._prepare_single(image)
-            if prepared[0].shape[0] != 1:
-                got = tuple(image.shape) if isinstance(image, Tensor) else ""
-                raise InputError(f"a tensor among several must be one image (3, H, W), got {got}")
-            return _Looked(prepared, [f"image {index}: {short_name(image)}: {note}" for note in notes])
-        except ImageError as error:
-            return _Looked(None, [f"image {index} has no score (NaN): {short_name(image)}: {error}"])
-        except InputError as error:
-            raise InputError(f"image {index}: {error}") from error
 
     def score_prepared(self, window: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Score single images that `prepare` made ready, without gradients, and return them in order."""
@@ -372,7 +237,7 @@ class Metric(StudentHolder):
         """
         found: list[Explanation | None] = []
         left = iter(window)
-        while part := list(itertools.islice(left, _WINDOW)):
+        while part := list(itertools.islice(left, WINDOW)):
             found += self.of_each(part, self._explain_resized)
         return found
 

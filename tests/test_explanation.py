@@ -89,7 +89,7 @@ def test_explanations_of_many_are_those_of_each(metric, monkeypatch):
 
     monkeypatch.setattr(Metric, "at_once", lambda self, images: None)
     monkeypatch.setattr("leafiqa.metric.at_once", lambda resized: 3)
-    monkeypatch.setattr("leafiqa.metric._WINDOW", 5)
+    monkeypatch.setattr("leafiqa.metric.WINDOW", 5)
     monkeypatch.setattr(Student, "explain", counted)
     found = metric.explain_each(pictures)
     assert batches == [3, 2, 1, 1]

@@ -15,9 +15,10 @@ from PIL import Image
 
 import leafiqa
 from leafiqa.cli.demo import PICTURES
-from leafiqa.metric import _WINDOW
+from leafiqa.errors import InputError
 from leafiqa.model.head import last_layers
 from leafiqa.model.one_thread import can_compute_alone
+from leafiqa.preparing import WINDOW
 from leafiqa.scoring.pipeline import score_files
 from leafiqa.training.degradations.ladders import ladder
 from tests.conftest import make_picture
@@ -135,8 +136,8 @@ def test_warnings_of_files_decoded_ahead_come_in_order_at_the_callers_line(metri
 
 def test_more_images_than_one_window(metric):
     small = make_picture(8, 8)
-    scores = metric(small if i % 2 else 255 - small for i in range(_WINDOW + 3))
-    assert scores.shape == (_WINDOW + 3,)
+    scores = metric(small if i % 2 else 255 - small for i in range(WINDOW + 3))
+    assert scores.shape == (WINDOW + 3,)
     torch.testing.assert_close(scores[2:], scores[:-2], atol=TOLERANCE, rtol=0)
 
 
@@ -498,3 +499,28 @@ def test_several_images_are_scored_side_by_side_and_torch_s_threads_are_left_as_
         assert metric.at_once(paths) is None
     finally:
         torch.set_num_threads(before)
+
+
+def test_arrays_that_an_iterator_fills_again_are_scored_as_they_were(metric, picture):
+    """Those of a list are read where they are; an iterator's may be filled again while others are being scored."""
+    pictures = [np.roll(picture, 9 * number, axis=1) for number in range(7)]
+    expected = metric(pictures)
+    buffer = np.empty_like(picture)
+    tensor = torch.empty(3, *picture.shape[:2])
+
+    def arrays():
+        for one in pictures:
+            buffer[:] = one
+            yield buffer
+
+    def tensors():
+        for one in pictures:
+            tensor.copy_(torch.from_numpy(one).permute(2, 0, 1) / 255)
+            yield tensor
+
+    torch.testing.assert_close(metric(arrays()), expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(metric(tensors()), expected, atol=2e-6, rtol=0)
+    with pytest.raises(InputError, match=r"^image 2: a float image tensor must lie"):
+        metric([pictures[0], pictures[1], torch.full((3, 20, 20), 2.0)])
+    with pytest.raises(InputError, match=r"^image 1: .* must lie"):
+        metric(iter([pictures[0], np.full((20, 20, 3), -1.0)]))
