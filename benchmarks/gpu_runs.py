@@ -1,8 +1,8 @@
 """Runs of distillation on a GPU, from pictures that lie in its memory.
 
 The same losses as `leafiqa distill`, in larger steps and without a wait for the GPU in any of them. Each step draws its
-pictures from all sources alike, whatever their sizes, so that the photographs, of which there are most, do not push the
-others out of the student.
+pictures from all sources almost alike, so that the photographs, of which there are most, do not push the others out of
+the student.
 """
 
 from __future__ import annotations

@@ -12,12 +12,10 @@ import argparse
 import csv
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.common import DATA, need_data
@@ -118,19 +116,6 @@ def pack(folder: Path) -> list[Packed]:
             bar(len(index), len(listed))
     (folder / "index.json").write_text(json.dumps([asdict(one) for one in index]), encoding="utf-8")
     return index
-
-
-def unpack(folder: Path) -> tuple[list[Packed], Iterator[NDArray[np.uint8]]]:
-    """Return what a pack holds in the shards that are there, and its pictures, `(H, W, 3)` uint8, in the same order."""
-    index = [Packed(**one) for one in json.loads((folder / "index.json").read_text(encoding="utf-8"))]
-    shards = {n: p.read_bytes() for n in {one.shard for one in index} if (p := shard_path(folder, n)).exists()}
-    there = [one for one in index if one.shard in shards]
-
-    def decoded(one: Packed) -> NDArray[np.uint8]:
-        with Image.open(io.BytesIO(shards[one.shard][one.start : one.start + one.size])) as image:
-            return np.asarray(image.convert("RGB"))
-
-    return there, load_ahead(decoded, there, workers=16)
 
 
 def main() -> None:

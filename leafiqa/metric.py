@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import os
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -19,10 +20,10 @@ from leafiqa.model.checkpoint import load_student
 from leafiqa.model.device import pick_device
 from leafiqa.model.exact import exact_float32
 from leafiqa.model.fused_network import ScoringNetwork
-from leafiqa.model.one_thread import can_compute_alone, compute_alone
+from leafiqa.model.one_thread import can_compute_alone, compute_alone, may_leave_this_thread
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
-from leafiqa.model.shapes import at_once, by_shape
+from leafiqa.model.shapes import batch_size_for, by_shape
 from leafiqa.model.student import Student
 from leafiqa.preparing import WINDOW, Looked, Preparing
 
@@ -165,7 +166,7 @@ class Metric(Preparing):
             return []
         with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
             student = self.scoring_student(resized)
-            seen = [student.explain(part) for part in resized.split(at_once(resized))]
+            seen = [student.explain(part) for part in resized.split(batch_size_for(resized))]
         pixels = (resized.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
         found: list[Explanation | None] = []
         for part in seen:
@@ -186,13 +187,14 @@ class Metric(Preparing):
             return self._score_resized(resized, valid)
         if (threads := self.at_once(images)) is not None:
             found = self._look_at_each(images, self.score_prepared, threads)  # type: ignore[arg-type]
-            return torch.cat(found) if found else torch.empty(0, dtype=torch.float32)
+            return torch.cat(found) if found else torch.empty(0, device=self.device, dtype=torch.float32)
         parts: list[Tensor] = []
         prepared = self.prepare_each(images)  # type: ignore[arg-type]
         while window := list(itertools.islice(prepared, WINDOW)):
             parts.append(self._score_window(window))
         return torch.cat(parts) if parts else torch.empty(0, device=self.device, dtype=torch.float32)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def at_once(self, images: object) -> int | None:
         """Return how many of several images are scored at the same time, each by one core; None: one after the other.
 
@@ -200,9 +202,11 @@ class Metric(Preparing):
         that, on an accelerator, as a loss, and where the network is trained.
         """
         threads = min(torch.get_num_threads(), _MOST_AT_ONCE)
-        if self.device.type != "cpu" or self.as_loss or self._network is None or threads < 2 or not can_compute_alone():
+        if self.device.type != "cpu" or self.as_loss or self._network is None or threads < 2:
             return None
-        return None if isinstance(images, Sized) and len(images) < threads else threads
+        if operator.length_hint(images, threads) < threads or not may_leave_this_thread() or not can_compute_alone():
+            return None
+        return threads
 
     # What a thread that scores images begins with.
     begin_thread = staticmethod(compute_alone)
@@ -218,7 +222,7 @@ class Metric(Preparing):
 
         all_found = []
         see = self.looker(images)
-        for found, remarks in walk(images, see, finish, workers=threads, begin=self.begin_thread):
+        for found, remarks in walk(images, see, finish, workers=threads, depth=threads, begin=self.begin_thread):
             for remark in remarks:
                 warn_of_image(remark)
             all_found.append(found)
@@ -255,7 +259,7 @@ class Metric(Preparing):
         """
         found: dict[int, Found] = {}
         for alike in by_shape([resized for resized, _ in window]):
-            size = at_once(window[alike[0]][0])
+            size = batch_size_for(window[alike[0]][0])
             for members in (alike[start : start + size] for start in range(0, len(alike), size)):
                 batch = torch.cat([window[i][0] for i in members])
                 valid = torch.cat([window[i][1] for i in members])
@@ -270,7 +274,8 @@ class Metric(Preparing):
         low, high = self.score_range
         with exact_float32(resized.device), torch.autocast(resized.device.type, enabled=False):
             student = self.scoring_student(resized)
-            parts = [student(batch).sigmoid() for batch in resized.split(at_once(resized))] if resized.shape[0] else []
+            batches = resized.split(batch_size_for(resized)) if resized.shape[0] else ()
+            parts = [student(batch).sigmoid() for batch in batches]
         scores = torch.cat(parts) if parts else resized.new_empty(0)
         return torch.where(valid, low + (high - low) * scores, torch.nan)
 

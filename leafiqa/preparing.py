@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,15 +19,18 @@ from leafiqa.images.loading import cores, usual_workers
 from leafiqa.images.pixels import TOLERANCE, ImageLike, short_name, to_pixels, walk
 from leafiqa.model.exact import exact_float32
 from leafiqa.model.holder import StudentHolder
+from leafiqa.model.one_thread import may_leave_this_thread
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.resizing import is_plain
 from leafiqa.model.student import Student
 
-# Images held resized while an iterable is walked.
+# Images looked at together, at most, while an iterable is walked.
 WINDOW = 64
 # Threads that decode for an accelerator, which else would wait for them, and bytes of pixels sent to it in one go.
 _MOST_DECODERS = 16
 _TOGETHER = 64 << 20
+# Bytes of a block that is pinned, at most: torch keeps such blocks until the process ends.
+_MOST_PINNED = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -145,12 +149,11 @@ class Preparing(StudentHolder):
         for (shape, size), places in alike.items():
             # From pinned memory the transfer runs while this thread goes on. Copied by numpy: torch would use all the
             # cores, which decode, and wait for each of them.
-            pixels = torch.empty(
-                (len(places), *shape), dtype=torch.uint8, device="cpu", pin_memory=self.device.type == "cuda"
-            )
+            pinned = self.device.type == "cuda" and len(places) * math.prod(shape) <= _MOST_PINNED
+            pixels = torch.empty((len(places), *shape), dtype=torch.uint8, device="cpu", pin_memory=pinned)
             for number, place in enumerate(places):
                 np.copyto(pixels.numpy()[number], opened[place].pixels)  # type: ignore[union-attr]
-            moved = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            moved = pixels.to(self.device, non_blocking=pinned).permute(0, 3, 1, 2)
             resized, valid = self.prepare(moved, size)
             ready.update(zip(places, zip(resized.split(1), valid.split(1))))
         for place, one in enumerate(opened):
@@ -185,13 +188,16 @@ class Preparing(StudentHolder):
         if not isinstance(image, Tensor):
             decoded = self.decode(image)
             if isinstance(image, np.ndarray) and not keep:
+                if image.dtype != np.uint8:  # a copy would be four times as large as one of bytes
+                    return self.prepare_decoded(decoded), decoded.notes
                 decoded = replace(decoded, pixels=decoded.pixels.copy())
             return decoded, decoded.notes
         tensor = check_tensor(image)
         if tensor.shape[0] != 1:
             raise InputError(f"a tensor among several must be one image (3, H, W), got {tuple(image.shape)}")
-        host = tensor.device.type == "cpu" and is_plain(tensor)
-        if self.as_loss or not host or tensor.dtype not in (torch.uint8, torch.float32):
+        readable = tensor.device.type == "cpu" and is_plain(tensor) and may_leave_this_thread()
+        wanted = (torch.uint8, torch.float32) if keep else (torch.uint8,)
+        if self.as_loss or not readable or tensor.dtype not in wanted:
             return self.prepare(tensor), []
         pixels = tensor.detach()[0].permute(1, 2, 0).numpy()
         return Decoded(pixels if keep else pixels.copy()), []

@@ -88,7 +88,7 @@ def test_explanations_of_many_are_those_of_each(metric, monkeypatch):
         return whole(self, images)
 
     monkeypatch.setattr(Metric, "at_once", lambda self, images: None)
-    monkeypatch.setattr("leafiqa.metric.at_once", lambda resized: 3)
+    monkeypatch.setattr("leafiqa.metric.batch_size_for", lambda resized: 3)
     monkeypatch.setattr("leafiqa.metric.WINDOW", 5)
     monkeypatch.setattr(Student, "explain", counted)
     found = metric.explain_each(pictures)

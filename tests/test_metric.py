@@ -134,7 +134,10 @@ def test_warnings_of_files_decoded_ahead_come_in_order_at_the_callers_line(metri
     assert scores.isnan().tolist() == [True, False, True]
 
 
-def test_more_images_than_one_window(metric):
+@pytest.mark.parametrize("side_by_side", [True, False])
+def test_more_images_than_one_window(metric, monkeypatch, side_by_side):
+    if not side_by_side:
+        monkeypatch.setattr(type(metric), "at_once", lambda self, images: None)
     small = make_picture(8, 8)
     scores = metric(small if i % 2 else 255 - small for i in range(WINDOW + 3))
     assert scores.shape == (WINDOW + 3,)
@@ -459,10 +462,32 @@ def test_images_that_are_made_ready_together_score_the_same(monkeypatch, metric,
     expected = metric(sources)
     rows = [row.score or -1 for row in score_files(metric, sources[3:])]
     monkeypatch.setattr(type(metric), "together", 20_000)
+    monkeypatch.setattr(type(metric), "at_once", lambda self, images: None)
+    groups = []
+    whole = type(metric).prepare
+    monkeypatch.setattr(
+        type(metric), "prepare", lambda self, pixels, size=None: groups.append(len(pixels)) or whole(self, pixels, size)
+    )
     torch.testing.assert_close(metric(sources), expected, atol=1e-6, rtol=0, equal_nan=True)
     assert int(expected.isnan().sum()) == 1 and bool(expected[8].isnan())
+    assert max(groups) > 1
     assert rows[5] == -1 and rows.count(-1) == 1
     assert [row.score or -1 for row in score_files(metric, sources[3:])] == pytest.approx(rows, abs=1e-6)
+    # Where there is no memory for several, each is tried by itself, and only the one that does not fit has an error.
+    large = sources.index(tmp_path / "8.png") - 3
+
+    def prepare(self, pixels, size=None):
+        if len(pixels) > 1 or tuple(pixels.shape[2:]) == (40, 60):
+            raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
+        return whole(self, pixels, size)
+
+    monkeypatch.setattr(type(metric), "prepare", prepare)
+    told = list(score_files(metric, sources[3:]))
+    assert told[large].error == "not enough memory"
+    assert [row.score for row in told if row.score] == pytest.approx(
+        [score for row, score in zip(told, rows) if row.score], abs=1e-6
+    )
+    assert any(row.score for row in told)
 
 
 @pytest.mark.skipif(not can_compute_alone(), reason="this torch's threads cannot be limited one by one")
@@ -493,7 +518,7 @@ def test_several_images_are_scored_side_by_side_and_torch_s_threads_are_left_as_
         monkeypatch.undo()
         told = metric.explain_each(paths)
         assert [one.score for one in told] == pytest.approx(expected.tolist(), abs=2e-6)
-        assert metric.at_once(paths[:1]) is None and metric.at_once(iter(paths[:1])) == 2
+        assert metric.at_once(paths[:1]) is None and metric.at_once(path for path in paths) == 2
         assert leafiqa.create_metric("leaf", device="cpu", as_loss=True).at_once(paths) is None
         torch.set_num_threads(1)
         assert metric.at_once(paths) is None
@@ -524,3 +549,48 @@ def test_arrays_that_an_iterator_fills_again_are_scored_as_they_were(metric, pic
         metric([pictures[0], pictures[1], torch.full((3, 20, 20), 2.0)])
     with pytest.raises(InputError, match=r"^image 1: .* must lie"):
         metric(iter([pictures[0], np.full((20, 20, 3), -1.0)]))
+
+
+class _Unknown:
+    """Has a length that cannot be told, as progress bars over generators do."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        raise TypeError("object has no len()")
+
+    def __iter__(self):
+        return iter(self.images)
+
+
+def test_lengths_that_cannot_be_told_and_empty_lists(metric, picture):
+    expected = metric([picture, picture])
+    torch.testing.assert_close(metric(_Unknown([picture, picture])), expected, atol=2e-6, rtol=0)
+    torch.set_default_device("meta")
+    try:
+        assert metric([]).device.type == metric(iter([])).device.type == "cpu"
+    finally:
+        torch.set_default_device(None)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_lists_stay_within_tracers_and_transforms(metric):
+    """What looks at a thread's operations, to record or to change them, sees those on the images of a list."""
+    first, second = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    traced = torch.jit.trace(lambda batch: metric([batch[0], batch[1]]), (first,), check_trace=False)
+    torch.testing.assert_close(traced(second), metric(second), atol=2e-6, rtol=0)
+    pixels = (torch.stack([first[0], second[0]]) * 255).to(torch.uint8)
+    found = torch.vmap(lambda one: metric([one, one]))(pixels)
+    torch.testing.assert_close(found, metric(pixels)[:, None].expand(2, 2), atol=2e-6, rtol=0)
+
+
+def test_errors_come_in_the_images_order(metric, picture):
+    """Values are looked at later than shapes, and told first where they come first."""
+    with pytest.raises(InputError, match=r"^image 0: a float image"):
+        metric([np.full((20, 20, 3), 2.0, np.float32), np.zeros((3, 5)), picture])
+    with (
+        pytest.warns(leafiqa.ImageWarning, match="image 0"),
+        pytest.raises(InputError, match=r"^image 1: image arrays"),
+    ):
+        metric([b"no picture", np.zeros((3, 5)), picture])

@@ -61,8 +61,8 @@ def compare(
         cache: where scores are kept by content, so that no picture is scored twice by the same weights: True means the
             user's cache folder (or `LEAFIQA_CACHE`), a path another file, None or False no cache.
         device: where metrics given by name compute.
-        batch_size: pictures scored together.
-        workers: threads that decode; None means one a core, at most four, for an accelerator at most sixteen.
+        batch_size: pictures scored together on an accelerator.
+        workers: see `leafiqa.score`.
         seed: seeds bootstrap and sign flips.
         progress: called with how many scores are done, and how many there are.
 

@@ -134,9 +134,9 @@ def score(
         draft: decode JPEG files at reduced scale; see `create_metric`.
         columns: of "score", "se" (its standard error) and "defects" (severity of each, 0 to 3), what rows hold in
             `.beside`; more than the score takes torch, and a student that tells it.
-        batch_size: images scored together by torch.
-        workers: threads that decode; None means one a core, at most four, for an accelerator at most sixteen. In ONNX
-            Runtime they score, too: at most sixteen.
+        batch_size: images scored together on an accelerator.
+        workers: threads, at most sixteen unless told: on a CPU each scores an image at a time, from its bytes to its
+            score; for an accelerator they decode. None means one a core.
         progress: called with how many images are done, and how many there are.
 
     Returns:
@@ -188,7 +188,7 @@ def iter_scores(
         backend: see `score`.
         draft: see `score`.
         columns: see `score`.
-        batch_size: images scored together by torch; 1 yields each row once it is made.
+        batch_size: images scored together on an accelerator; 1 yields each row once it is made. On a CPU so is each.
         workers: see `score`.
 
     Yields:

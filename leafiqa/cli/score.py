@@ -74,13 +74,13 @@ _ADDRESS = re.compile(r"(auto|ray://.+|[\w.-]+:\d+)$")
 )
 @click.option("--column", help="With --ray: the column of Parquet files that holds paths or bytes.")
 @click.option(
-    "--batch-size", type=click.IntRange(1, 4096), default=64, show_default=True, help="Images scored together."
+    "--batch-size", type=click.IntRange(1, 4096), default=64, show_default=True, help="Images scored together on a GPU."
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
-    help="Threads that decode; in ONNX Runtime, images scored at the same time.  "
-    "[default: cores, at most 4; there, and for a GPU, 16]",
+    help="Images scored at the same time, each by one core; for a GPU, threads that decode.  "
+    "[default: cores, at most 16]",
 )
 @click.option("--sort", is_flag=True, help="Best first. Rows come at the end instead of as they are made.")
 @click.option("--top", type=click.IntRange(1), metavar="N", help="Only the best N, best first.")

@@ -75,7 +75,7 @@ def score_samples(
         cache: where scores of leafiqa's own metrics are looked up and kept.
         device: where metrics given by name compute.
         batch_size: pictures scored together.
-        workers: threads that decode.
+        workers: threads; see `leafiqa.scoring.pipeline.score_files`.
         progress: called with how many scores are done, and how many there are.
 
     Raises:

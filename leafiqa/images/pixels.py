@@ -110,6 +110,7 @@ def walk(
     finish: Callable[[Looked], Finished],
     *,
     workers: int | None = None,
+    depth: int | None = None,
     begin: Callable[[], None] | None = None,
 ) -> Iterator[Finished]:
     """Yield what `finish(look(index, image))` returns for each image, in order, while threads work ahead.
@@ -122,6 +123,7 @@ def walk(
         look: what it raises is raised here.
         finish: called in the threads.
         workers: threads; see `leafiqa.images.loading.load_ahead`.
+        depth: images taken and not yet yielded, at most; None means twice the threads.
         begin: called once in each thread.
 
     Raises:
@@ -133,10 +135,22 @@ def walk(
             if isinstance(image, FILES):
                 yield functools.partial(look, index, image)
             else:
-                looked = look(index, image)
-                yield lambda looked=looked: looked  # type: ignore[misc]
+                yield _at_its_turn(look, index, image)
 
-    return load_ahead(lambda looked: finish(looked()), begun(), workers=workers, begin=begin)
+    return load_ahead(lambda looked: finish(looked()), begun(), workers=workers, depth=depth, begin=begin)
+
+
+def _at_its_turn(look: Callable[[int, Any], Looked], index: int, image: Any) -> Callable[[], Looked]:
+    """Look at an image now, and return what gives what was found, or raises what was raised."""
+    try:
+        looked = look(index, image)
+    except Exception as error:  # whatever it is, it is told after what came before it
+        return functools.partial(_raise, error)
+    return lambda: looked
+
+
+def _raise(error: Exception) -> Any:
+    raise error
 
 
 def short_name(image: object) -> str:

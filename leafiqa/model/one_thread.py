@@ -25,11 +25,11 @@ def _openmp() -> ctypes.CDLL | None:
     if not sys.platform.startswith("linux") or not torch.backends.openmp.is_available():
         return None
     try:
-        loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
-        found = sorted(path for path in loaded if _NAMES.match(Path(path).name))
-        place = str(Path(torch.__file__).parent)
-        own = [path for path in found if path.startswith(place)] or found
-        return ctypes.CDLL(own[0]) if len(own) == 1 else None
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        loaded = {Path(line.split(maxsplit=5)[-1]) for line in lines if "/" in line}
+        found = [path for path in loaded if _NAMES.match(path.name)]
+        own = [path for path in found if Path(torch.__file__).parent in path.parents] or found
+        return ctypes.CDLL(str(own[0])) if len(own) == 1 else None
     except OSError:
         return None
 
@@ -40,6 +40,16 @@ def compute_alone() -> None:
     library = _openmp()
     if library is not None:
         library.omp_set_num_threads(1)
+
+
+def may_leave_this_thread() -> bool:
+    """Whether another thread would compute what this one does: tracers and transforms of torch's look at one thread."""
+    return not (
+        torch.jit.is_tracing()
+        or torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -8,7 +8,8 @@ is computed in one of two ways, which agree to about 2e-5 of the range of pixels
 * by torch's antialiased kernel, where no gradient is wanted: on the host it is two to four times as fast, on a GPU it
   is one launch instead of dozens.
 
-Both take an image in pieces, so that 100 megapixels of any shape need little more memory than they hold already.
+On the host, and above 20 megapixels anywhere, both take an image in pieces, so that 100 megapixels of any shape need
+little more memory than they hold already.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _PIECE_ELEMENTS = 16 * 1024 * 1024
 # The same for torch's kernel: a piece (4 MiB) stays in the processor's cache, and the C library keeps its memory.
 _KERNEL_ELEMENTS = 1024 * 1024
 _KERNEL_LINE = 4 * 1024 * 1024
-# On a GPU: elements of what is resized at once (1 GiB as float32), and the largest reduction asked of its kernel.
-_GPU_ELEMENTS = 256 * 1024 * 1024
+# On a GPU: elements of what is resized at once (256 MiB as float32), and the largest reduction asked of its kernel.
+_GPU_ELEMENTS = 64 * 1024 * 1024
 _GPU_REDUCTION = 16
 # Resizing matrices kept: those of longer sides are made anew, and a folder has few other sizes.
 _KEPT = 32

@@ -40,7 +40,7 @@ def in_batches(run: Callable[[Tensor], Tensor], images: Sequence[Tensor], size: 
     return torch.cat(rows)[torch.tensor(places).argsort().to(rows[0].device)]
 
 
-def at_once(images: Tensor) -> int:
+def batch_size_for(images: Tensor) -> int:
     """Return how many images of the shape of these, `(B, 3, h, w)`, go through the network together."""
     if images.device.type != "cpu":
         return _BATCH

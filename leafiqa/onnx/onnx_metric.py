@@ -65,7 +65,7 @@ class OnnxMetric:
         card: the model card.
         draft: whether JPEG files are decoded at reduced scale.
         device: "cpu".
-        cores: how many images are scored at the same time, in the threads that decode.
+        most_at_once: how many images are scored at the same time, in the threads that decode.
         decoders: how many threads decode files ahead, beside a metric that runs in torch.
         together: 0: an image is made ready as soon as it was decoded.
         begin_thread: None: a thread that scores images need not be told anything.
@@ -90,7 +90,7 @@ class OnnxMetric:
         self.card, self.draft = card, draft
         self.preprocess = Preprocess.from_dict(card.preprocess)
         self.metric_name = card.name
-        self.cores = threads or min(_MOST_AT_ONCE, cores())
+        self.most_at_once = threads or min(_MOST_AT_ONCE, cores())
         self._resizer = Resizer()
         self._graph, self._weights, self._threads = graph, weights, threads
         self._network = open_session(graph, weights=weights, threads=1)
@@ -99,7 +99,7 @@ class OnnxMetric:
 
     def at_once(self, images: object) -> int:
         """Return how many of several images are scored at the same time."""
-        return self.cores
+        return self.most_at_once
 
     @property
     def score_range(self) -> tuple[float, float]:
@@ -134,18 +134,18 @@ class OnnxMetric:
             decoded = self.decode(images)  # type: ignore[arg-type]
             for note in decoded.notes:
                 warn_of_image(f"{short_name(images)}: {note}")
-            prepared = self._prepare(decoded, self.cores)
+            prepared = self._prepare(decoded, self.most_at_once)
             return np.array([self._score(prepared, self._network_for_one())], np.float32)
         # The arrays of a list are there at once; one that an iterator gives may be filled again for the next image.
-        keep = not isinstance(images, (list, tuple))
+        copy = not isinstance(images, (list, tuple))
         scores = []
-        for score, remarks in walk(images, partial(self._look, keep), self._finish, workers=self.cores):
+        for score, remarks in walk(images, partial(self._look, copy), self._finish, workers=self.most_at_once):
             for remark in remarks:
                 warn_of_image(remark)
             scores.append(score)
         return np.array(scores, np.float32)
 
-    def _look(self, keep: bool, index: int, image: ImageLike) -> _Looked:
+    def _look(self, copy: bool, index: int, image: ImageLike) -> _Looked:
         try:
             if is_tensor(image):
                 several = _unbatched(image)
@@ -153,7 +153,7 @@ class OnnxMetric:
                     raise InputError(f"a tensor among several must be one image, got {tuple(image.shape)}")  # type: ignore[union-attr]
                 image = several[0]
             decoded = self.decode(image)
-            if keep and isinstance(image, np.ndarray):
+            if copy and isinstance(image, np.ndarray):
                 decoded = replace(decoded, pixels=decoded.pixels.copy())
             return _Looked(index, decoded, [f"image {index}: {short_name(image)}: {note}" for note in decoded.notes])
         except ImageError as error:
@@ -206,8 +206,8 @@ class OnnxMetric:
     def score_prepared(self, window: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Score resized images: a single one on this thread, of several as many at the same time as there are cores."""
         scored: Iterable[float] = (self._score(pixels, self._network) for pixels in window)
-        if min(len(window), self.cores) > 1:
-            scored = load_ahead(lambda pixels: self._score(pixels, self._network), window, workers=self.cores)
+        if min(len(window), self.most_at_once) > 1:
+            scored = load_ahead(lambda pixels: self._score(pixels, self._network), window, workers=self.most_at_once)
         return np.array(list(scored), np.float32)
 
     def _score(self, pixels: NDArray[np.float32], network: Any) -> float:
@@ -218,7 +218,7 @@ class OnnxMetric:
         """Return the network on all cores, made when a single image is scored for the first time."""
         with self._lock:
             if self._on_all_cores is None:
-                one = self.cores == 1
+                one = self.most_at_once == 1
                 self._on_all_cores = (
                     self._network if one else open_session(self._graph, weights=self._weights, threads=self._threads)
                 )

@@ -1,4 +1,4 @@
-"""Score files in order while worker threads decode and resize ahead, so that the model need not wait."""
+"""Score files in order: on a CPU several at a time, for an accelerator while threads decode ahead."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def score_files(
     Args:
         metrics: a metric that is not `as_loss`, or several: an image is decoded once, and has a row for each of them.
         paths: the files, or images that are no files; may be without end.
-        batch_size: files scored together; those that differ in resized size are split up further. Without a meaning
-            in ONNX Runtime.
-        workers: threads that decode; None means one a core, at most four, for an accelerator at most sixteen. In
-            ONNX Runtime they score, too, and None means one a core, at most sixteen. Twice as many images are held in
-            full size, at most.
+        batch_size: files scored together on an accelerator, and where there are fewer than threads; those that differ
+            in resized size are split up further.
+        workers: threads. On a CPU each scores a file at a time, from its bytes to its score; None means one a core,
+            and at most sixteen. For an accelerator they decode; None means the same. Twice as many images are held in
+            full size, at most, and for an accelerator 64 MiB of pixels more.
         columns: what rows hold beside the score: "se", its standard error; "defects", the severity of each.
 
     Yields:
@@ -95,12 +95,11 @@ def score_files(
 
     at_once = [metric.at_once(paths) for metric in metrics]
     if all(at_once):  # each file from its bytes to its score in one thread
-        begins = [metric.begin_thread for metric in metrics if metric.begin_thread is not None]
         scored = load_ahead(
             lambda path: list(_finish(metrics, _prepare(metrics, [look(path)]), extra)),
             paths,
             workers=workers or min(filter(None, at_once)),
-            begin=begins[0] if begins else None,
+            begin=next((metric.begin_thread for metric in metrics if metric.begin_thread is not None), None),
         )
         for rows in scored:
             yield from rows

@@ -115,7 +115,7 @@ def test_several_pictures_go_through_the_network_at_the_same_time(by_runtime, pi
             return network.run(*given)
 
     monkeypatch.setattr(own, "_network", Waiting())
-    monkeypatch.setattr(own, "cores", 3)
+    monkeypatch.setattr(own, "most_at_once", 3)
     paths = [tmp_path / f"{number}.png" for number in range(6)]
     for path in paths:
         Image.fromarray(picture).save(path)
@@ -204,7 +204,7 @@ import sys, time
 started = time.perf_counter()
 import leafiqa
 metric = leafiqa.create_metric("leaf", backend="onnx")
-metric.cores = min(2, metric.cores)  # each picture at work takes memory, whatever the machine
+metric.most_at_once = min(2, metric.most_at_once)  # each picture at work takes memory, whatever the machine
 scores = metric(sys.argv[1:])
 took = time.perf_counter() - started
 with open("/proc/self/status") as file:
