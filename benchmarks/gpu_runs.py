@@ -2,8 +2,8 @@
 
 The same losses as `leafiqa distill`, in larger steps and without a wait for the GPU in any of them. Each step draws its
 pictures from all sources almost alike, so that the photographs, of which there are most, do not push the others out of
-the student. A step takes the host about 35 ms, whatever its pictures, on slow cores beside an H200, and the GPU less: with
-larger steps it would have more to do.
+the student. A step takes the host about 35 ms, whatever its pictures, on slow cores beside an H200, and the GPU less:
+with larger steps it would have more to do.
 """
 
 from __future__ import annotations
