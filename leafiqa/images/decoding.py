@@ -166,11 +166,11 @@ def _open_image(stream: IO[bytes]) -> Image.Image:
         if name not in Image.OPEN:
             continue
         factory, accept = Image.OPEN[name]
-        accepted = accept(prefix) if accept else True
-        if not accepted or isinstance(accepted, str):
-            continue
-        stream.seek(0)
         try:
+            accepted = accept(prefix) if accept else True
+            if not accepted or isinstance(accepted, str):
+                continue
+            stream.seek(0)
             return factory(stream, "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue  # as Pillow does: another decoder may know it

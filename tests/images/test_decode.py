@@ -331,3 +331,9 @@ def test_text_files_and_huge_files_of_nothing(tmp_path):
         decode(tmp_path / "huge.jpg")
     with pytest.raises(ImageError, match="cannot read"):
         decode("a" * 300 + ".jpg")
+
+
+@pytest.mark.parametrize("content", [b"h", b"hi\n", b"\xff\xd8", b"\x89PNG", b"four", b"x" * 15])
+def test_a_few_bytes_are_no_image(content):
+    with pytest.raises(ImageError, match="^not an image, or damaged in its header"):
+        decode(content)
