@@ -335,5 +335,5 @@ def test_text_files_and_huge_files_of_nothing(tmp_path):
 
 @pytest.mark.parametrize("content", [b"h", b"hi\n", b"\xff\xd8", b"\x89PNG", b"four", b"x" * 15])
 def test_a_few_bytes_are_no_image(content):
-    with pytest.raises(ImageError, match="^not an image, or damaged in its header"):
+    with pytest.raises(ImageError, match=r"^not an image, or damaged in its header"):
         decode(content)
