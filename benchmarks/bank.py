@@ -129,6 +129,10 @@ class Bank:
                 self.pictures.append(prepared)
                 self._where.append((held, prepared.start))
 
+    def several(self, numbers: Sequence[int], version: int = 0) -> list[Tensor]:
+        """Return pictures, see `picture`."""
+        return [self.picture(int(number), version) for number in numbers]
+
     def picture(self, number: int, version: int = 0) -> Tensor:
         """Return a picture, `(h, w, 3)` uint8; version 0 as it is, 1 and 2 degraded."""
         one = self.pictures[number]

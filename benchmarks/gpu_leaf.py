@@ -12,6 +12,7 @@ import copy
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ import benchmarks.leaf as readers_of_leaf
 from benchmarks.bank import Bank
 from benchmarks.gpu_runs import Cutter, Lesson, lesson, look_at, probe, run
 from benchmarks.leaf import KEPT, Material, fit_readers
+from benchmarks.transfer import MOST, TWO
 from leafiqa.distillation.start import load_imagenet
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.places import resolve
@@ -32,29 +34,15 @@ from leafiqa.model.student import Student
 from leafiqa.training.averaging import average_states
 from leafiqa.training.degradations.ladders import DEGRADATIONS
 
-FOUR = ("agiqa3k", "biq2021", "photos", "generated")
-TWO = FOUR[:2]
+FOUR = (*TWO, "photos", "generated")
 # Sides of the squares of whole pictures and of crops: a run's, in turn.
 LOOKS = ((320, 288), (352, 304), (288, 256))
 # Peak learning rates of backbone and head.
 FROM_IMAGENET, FROM_STUDENT = (2e-4, 1.5e-3), (1.4e-4, 7e-4)
 SHARES = (0.25, 0.5, 0.75, 1.0)
-LEFT_OUT: dict[str, tuple[str, Callable[[str], bool]]] = {
-    "glide": ("agiqa3k", lambda origin: origin == "glide"),
-    "Midjourney": ("agiqa3k", lambda origin: origin.startswith("midjourney")),
-    "BIQ2021 ss01, ss02": ("biq2021", lambda origin: origin in ("ss01", "ss02")),
-    "photographs ss01, ss02": ("photos", lambda origin: origin in ("ss01", "ss02")),
-    "AI Horde": ("generated", lambda origin: origin.endswith("AI-Horde-Styles")),
-}
-MOST = 400
 
 
-def is_left_out(source: str, origin: str) -> bool:
-    """Whether pictures of this origin are left out of training."""
-    return any(source == owner and is_of(origin) for owner, is_of in LEFT_OUT.values())
-
-
-class Kitchen:
+class Trials:
     """What all ways of making a student share.
 
     Args:
@@ -74,8 +62,8 @@ class Kitchen:
         output.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(0)
         self.groups: dict[str, list[int]] = {}
-        for title, (owner, is_of) in LEFT_OUT.items():
-            of = [n for n, one in enumerate(bank.pictures) if one.told.source == owner and is_of(one.told.origin)]
+        for title in dict.fromkeys(one.told.group for one in bank.pictures if one.told.group):
+            of = [n for n, one in enumerate(bank.pictures) if one.told.group == title]
             self.groups[f"left out: {title}"] = [of[i] for i in rng.permutation(len(of))[:MOST]]
         for source in FOUR:
             of = [n for n, one in enumerate(bank.pictures) if one.told.source == source and one.told.split == "val"]
@@ -91,7 +79,7 @@ class Kitchen:
         found = {}
         for title, numbers in self.groups.items():
             if numbers and not (whole and title.startswith("left out")):
-                logits = look_at(self.bank, student, numbers)[0].float().cpu().numpy()
+                logits = look_at(student, self.bank.several(numbers))[0].float().cpu().numpy()
                 known = np.array([self.bank.pictures[n].told.score for n in numbers])
                 found[title] = round(float(spearmanr(logits, known)[0]), 4)
                 self.logits[f"{name} | {title}"] = logits.astype(np.float32)
@@ -139,27 +127,27 @@ class Kitchen:
         for source in TWO:
             numbers = of.numbers[source].tolist()
             here = torch.tensor(numbers, device=self.device)
-            own = look_at(self.bank, first, numbers)[0].sigmoid()
+            own = look_at(first, self.bank.several(numbers))[0].sigmoid()
             wanted = targets[here]
             slope, offset = np.polyfit(own.cpu().numpy(), wanted.cpu().numpy(), 1)
             part = KEPT[source] if share is None else share
             targets[here] = (1 - part) * wanted + part * (float(slope) * own + float(offset))
-        return Lesson(of.numbers, targets, of.trust, of.sources, of.readers, of.balance)
+        return replace(of, targets=targets)
 
     def with_readers(self, of: Lesson, student: Student, runs: int, damaged: int = 2500) -> Student:
         """Return a student whose readers have gone on learning on frozen features, see `benchmarks.leaf`."""
         rng = np.random.default_rng(5)
         order = [name for name in FOUR if name in of.numbers]
         numbers = np.concatenate([of.numbers[name] for name in order])
-        features = look_at(self.bank, student, numbers.tolist())[1].cpu()
+        features = look_at(student, self.bank.several(numbers))[1].cpu()
         spoilt, wanted = [], []
         for version in (1, 2):
             part = [int(n) for name in order for n in rng.choice(of.numbers[name], damaged // (2 * len(order)))]
-            spoilt.append(look_at(self.bank, student, part, version)[1].cpu())
+            spoilt.append(look_at(student, self.bank.several(part, version))[1].cpu())
             pictures = [self.bank.pictures[n] for n in part]
             left = [1 - DEGRADATIONS[one.kind].cost * one.levels[version - 1] for one in pictures]
             wanted.append(of.targets[part].cpu() * torch.tensor(left))
-        nulls = torch.cat([self._nothing(student, place) for place in range(0, len(self.cutter.nulls), 32)])
+        nulls = look_at(student, list(self.cutter.nulls))[1].cpu()
         chosen = torch.from_numpy(numbers)
         source = torch.tensor([order.index(self.bank.pictures[int(n)].told.source) for n in numbers])
         material = Material(
@@ -180,12 +168,6 @@ class Kitchen:
         readers_of_leaf.RUNS, readers_of_leaf.NULLS = runs, len(nulls)
         fit_readers(config, made, material)
         return made.requires_grad_(False).eval().to(self.device)
-
-    @torch.no_grad()
-    def _nothing(self, student: Student, start: int) -> Tensor:
-        pictures = self.cutter.nulls[start : start + 32].permute(0, 3, 1, 2).float() / 255
-        seen = torch.nn.functional.interpolate(pictures, size=(384, 384), mode="bilinear", antialias=True)
-        return student.standardise(student.features(seen)).cpu()
 
     def save(self, name: str, student: Student) -> None:
         """Write a student's state, in half precision."""
@@ -217,64 +199,70 @@ def third_reader(first: Student, backbone: str) -> Student:
     return student.to(first.feature_mean.device)
 
 
-def try_left_out(k: Kitchen, arguments: argparse.Namespace, seed: int) -> None:
+def try_left_out(trials: Trials, arguments: argparse.Namespace, seed: int) -> None:
     """Train the main ways without some origins and measure them there."""
     name = f"left out, seed {seed}: "
-    two = lesson(k.bank, TWO, is_left_out, k.device)
-    four = lesson(k.bank, FOUR, is_left_out, k.device)
-    begin = k.imagenet(arguments.imagenet, two, 2, seed, arguments.backbone)
-    first = k.soup(two, begin, arguments.runs, 4 * arguments.scale, FROM_IMAGENET, 100 * seed)
-    k.measure(name + "two sources", first, False)
-    begin = k.imagenet(arguments.imagenet, four, 3, seed, arguments.backbone)
-    plain = k.soup(four, begin, arguments.runs, 4 * arguments.scale, FROM_IMAGENET, 100 * seed + 10)
-    k.measure(name + "four sources", plain, False)
+    two = lesson(trials.bank, TWO, True, trials.device)
+    four = lesson(trials.bank, FOUR, True, trials.device)
+    begin = trials.imagenet(arguments.imagenet, two, 2, seed, arguments.backbone)
+    first = trials.soup(two, begin, arguments.runs, 4 * arguments.scale, FROM_IMAGENET, 100 * seed)
+    trials.measure(name + "two sources", first, False)
+    begin = trials.imagenet(arguments.imagenet, four, 3, seed, arguments.backbone)
+    plain = trials.soup(four, begin, arguments.runs, 4 * arguments.scale, FROM_IMAGENET, 100 * seed + 10)
+    trials.measure(name + "four sources", plain, False)
     start = third_reader(first, arguments.backbone)
-    on = k.soup(k.kept(four, first, 0.5), start, arguments.runs, 2 * arguments.scale, FROM_STUDENT, 100 * seed + 20)
+    on = trials.soup(
+        trials.kept(four, first, 0.5), start, arguments.runs, 2 * arguments.scale, FROM_STUDENT, 100 * seed + 20
+    )
     for share in SHARES:
-        k.measure(name + f"from two to four, {share:g} of the way", between(start, on, share), False)
-    k.made[seed] = (first, plain, start, on)
+        trials.measure(name + f"from two to four, {share:g} of the way", between(start, on, share), False)
+    trials.made[seed] = (first, plain, start, on)
 
 
-def try_readers(k: Kitchen, arguments: argparse.Namespace, seed: int) -> None:
+def try_readers(trials: Trials, arguments: argparse.Namespace, seed: int) -> None:
     """Let the readers of what `try_left_out` made go on learning on frozen features."""
     name = f"left out, seed {seed}: "
-    four = lesson(k.bank, FOUR, is_left_out, k.device)
-    first, plain, start, on = k.made[seed]
-    k.measure(name + "four sources, then readers", k.with_readers(four, plain, 3), False)
-    own = k.kept(four, first, None)
-    k.measure(name + "half of the way, then readers", k.with_readers(own, between(start, on, 0.5), 3), False)
-    k.measure(name + "readers alone", k.with_readers(own, start, 3), False)
+    four = lesson(trials.bank, FOUR, True, trials.device)
+    first, plain, start, on = trials.made[seed]
+    trials.measure(name + "four sources, then readers", trials.with_readers(four, plain, 3), False)
+    own = trials.kept(four, first, None)
+    trials.measure(name + "half of the way, then readers", trials.with_readers(own, between(start, on, 0.5), 3), False)
+    trials.measure(name + "readers alone", trials.with_readers(own, start, 3), False)
 
 
-def try_variants(k: Kitchen, arguments: argparse.Namespace, seed: int) -> None:
+def try_variants(trials: Trials, arguments: argparse.Namespace, seed: int) -> None:
     """Train on four sources with one thing changed at a time."""
     name = f"left out, seed {seed}: four sources, "
-    four = lesson(k.bank, FOUR, is_left_out, k.device)
+    four = lesson(trials.bank, FOUR, True, trials.device)
     for title, of, experts in (
         ("one reader", four, 1),
-        ("drawn by size", lesson(k.bank, FOUR, is_left_out, k.device, balance=0.0), 3),
+        ("drawn by size", lesson(trials.bank, FOUR, True, trials.device, balance=0.0), 3),
     ):
-        begin = k.imagenet(arguments.imagenet, of, experts, seed, arguments.backbone)
-        made = k.soup(of, begin, arguments.runs, 4 * arguments.scale, FROM_IMAGENET, 100 * seed + 10)
-        k.measure(name + title, made, False)
+        begin = trials.imagenet(arguments.imagenet, of, experts, seed, arguments.backbone)
+        made = trials.soup(of, begin, arguments.runs, 4 * arguments.scale, FROM_IMAGENET, 100 * seed + 10)
+        trials.measure(name + title, made, False)
 
 
-def make_whole(k: Kitchen, arguments: argparse.Namespace, seed: int) -> None:
+def make_whole(trials: Trials, arguments: argparse.Namespace, seed: int) -> None:
     """Train on everything: on from the first `leaf`, and from the ImageNet backbone."""
-    four = lesson(k.bank, FOUR, lambda source, origin: False, k.device)
+    four = lesson(trials.bank, FOUR, False, trials.device)
     first = load_student(*resolve("", arguments.first))
     first.aspects = None
-    first.requires_grad_(False).eval().to(k.device)
-    k.measure("whole: the first leaf", first, True)
+    first.requires_grad_(False).eval().to(trials.device)
+    trials.measure("whole: the first leaf", first, True)
     start = third_reader(first, arguments.backbone)
-    on = k.soup(k.kept(four, first, 0.5), start, arguments.runs, 2 * arguments.scale, FROM_STUDENT, 1000 + seed)
-    k.save(f"on_{seed}", on)
+    on = trials.soup(
+        trials.kept(four, first, 0.5), start, arguments.runs, 2 * arguments.scale, FROM_STUDENT, 1000 + seed
+    )
+    trials.save(f"on_{seed}", on)
     for share in SHARES:
-        k.measure(f"whole, seed {seed}: from the first leaf, {share:g} of the way", between(start, on, share), True)
-    begin = k.imagenet(arguments.imagenet, four, 3, seed, arguments.backbone)
-    plain = k.soup(four, begin, arguments.runs, 4 * arguments.scale, FROM_IMAGENET, 1100 + seed)
-    k.save(f"plain_{seed}", plain)
-    k.measure(f"whole, seed {seed}: four sources", plain, True)
+        trials.measure(
+            f"whole, seed {seed}: from the first leaf, {share:g} of the way", between(start, on, share), True
+        )
+    begin = trials.imagenet(arguments.imagenet, four, 3, seed, arguments.backbone)
+    plain = trials.soup(four, begin, arguments.runs, 4 * arguments.scale, FROM_IMAGENET, 1100 + seed)
+    trials.save(f"plain_{seed}", plain)
+    trials.measure(f"whole, seed {seed}: four sources", plain, True)
 
 
 def main() -> None:
@@ -295,23 +283,23 @@ def main() -> None:
     shards = sorted(int(path.stem[1:]) for path in arguments.prepared.glob("s*.json"))
     began = time.monotonic()
     bank = Bank(arguments.prepared, shards, device)
-    k = Kitchen(bank, device, arguments.output, arguments.seconds - (time.monotonic() - began))
+    trials = Trials(bank, device, arguments.output, arguments.seconds - (time.monotonic() - began))
     print(
         f"{len(bank.pictures)} pictures in {time.monotonic() - began:.1f} s; "
-        + str({t: len(of) for t, of in k.groups.items()})
+        + str({t: len(of) for t, of in trials.groups.items()})
     )
     for task in arguments.tasks:
         kind, _, seed = task.partition("-")
         began = time.monotonic()
-        if k.left < 5:
+        if trials.left < 5:
             print(f"{task} is not begun", flush=True)
             continue
-        TASKS[kind](k, arguments, int(seed))
-        k.save_logits()
+        TASKS[kind](trials, arguments, int(seed))
+        trials.save_logits()
         print(f"{task}: {time.monotonic() - began:.0f} s", flush=True)
 
 
-TASKS: dict[str, Callable[[Kitchen, argparse.Namespace, int], None]] = {
+TASKS: dict[str, Callable[[Trials, argparse.Namespace, int], None]] = {
     "left_out": try_left_out,
     "readers": try_readers,
     "variants": try_variants,

@@ -1,17 +1,16 @@
 """Runs of distillation on a GPU, from pictures that lie in its memory.
 
-The same losses as `leafiqa distill`, in larger steps and without a wait for the GPU in any of them. Each step draws its
-pictures from all sources almost alike, so that the photographs, of which there are most, do not push the others out of
-the student. A step takes the host about 35 ms, whatever its pictures, on slow cores beside an H200, and the GPU less:
-with larger steps it would have more to do.
+The same losses and optimisation as `leafiqa distill`, in larger steps. Each step draws its pictures from all sources
+almost alike, so that the photographs, of which there are most, do not push the others out of the student. A step takes
+the host about 35 ms, whatever its pictures, on slow cores beside an H200, and the GPU less: with larger steps it would
+have more to do.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,23 +19,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.bank import Bank
-from benchmarks.leaf import READER
+from benchmarks.leaf import NULL_CEILING, READER
 from leafiqa.model.preprocess import Preprocess
+from leafiqa.model.shapes import in_batches
 from leafiqa.model.student import Student
-from leafiqa.training.batch_norm_folding import fold_batch_norm
 from leafiqa.training.degradations.ladders import DEGRADATIONS
 from leafiqa.training.degradations.nothing import null_image
 from leafiqa.training.losses.fidelity import fidelity_loss, preference
 from leafiqa.training.losses.point import point_loss
-from leafiqa.training.optimisation import freeze
+from leafiqa.training.optimisation import Optimisation, freeze
 
 LOOK, STORED = 384, 448
 BATCH, LADDERED, NULLS = 32, 8, 1
 # Pristine photographs, which have no score, among the pictures of a step.
 PRISTINE_SHARE = 0.05
-SIGMA, LADDER_STEP, NULL_CEILING = 0.1, 0.8, 0.1
+SIGMA, LADDER_STEP = 0.1, 0.8
 WEIGHTS = {"point": 1.0, "pair": 1.0, "ladder": 0.5, "damage": 0.3, "null": 0.5, "gate": 0.1}
-DECAY, CLIP, EMA = 0.02, 2.0, 0.995
+DECAY, EMA, WARMUP = 0.02, 0.995, 80
 FROZEN = 2
 _PROBE, _PROBE_STEPS = 1500, 300
 
@@ -70,16 +69,16 @@ class Lesson:
 def lesson(
     bank: Bank,
     sources: Sequence[str],
-    left_out: Callable[[str, str], bool],
+    leave_out: bool,
     device: torch.device,
     balance: float = 0.7,
 ) -> Lesson:
-    """Return what can be learned from the train pictures of some sources, but for origins that are left out."""
+    """Return what can be learned from the train pictures of some sources, without those of a group if so told."""
     names = [one.told.source for one in bank.pictures]
     numbers: dict[str, list[int]] = {}
     for number, one in enumerate(bank.pictures):
         told = one.told
-        if told.split == "train" and told.source in (*sources, "pristine") and not left_out(told.source, told.origin):
+        if told.split == "train" and told.source in (*sources, "pristine") and not (leave_out and told.group):
             numbers.setdefault(told.source, []).append(number)
     known = [float("nan") if one.told.score is None else one.told.score for one in bank.pictures]
     order = sorted(set(names))
@@ -106,36 +105,31 @@ class Cutter:
         """Return random crops `(B, 3, crop, crop)` in [0, 1]; versions that come together are cut at the same place.
 
         Args:
-            wanted: of each picture its versions, `(h, w, 3)` uint8 of one size; all first versions come first.
+            wanted: of each picture its versions, `(h, w, 3)` uint8 of one size; the crops of all first ones come first.
             area: side of the square to whose area whole pictures would be resized.
             crop: side of the crops.
             rng: draws places and flips.
         """
-        groups: dict[int, tuple[list[int], list[Tensor]]] = {}
-        flips = [bool(rng.integers(2)) for _ in wanted]
-        flipped: list[bool] = list(flips)
-        later = len(wanted)
-        for place, versions in enumerate(wanted):
+        parts: list[Tensor] = []
+        later: list[Tensor] = []
+        flips = rng.integers(2, size=len(wanted)).astype(bool)
+        for versions in wanted:
             height, width = versions[0].shape[:2]
             side = min(round(crop * STORED / area), height, width)
             top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-            places, parts = groups.setdefault(side, ([], []))
-            for number, version in enumerate(versions):
-                parts.append(version[top : top + side, left : left + side])
-                places.append(place if number == 0 else later)
-                if number:
-                    later += 1
-                    flipped.append(flips[place])
-        made, order = [], []
-        for side, (places, parts) in groups.items():
-            floats = torch.stack(parts).permute(0, 3, 1, 2).float() / 255
-            if side != crop:
-                floats = functional.interpolate(floats, size=(crop, crop), mode="bilinear", antialias=True)
-            made.append(floats)
-            order += places
-        back = torch.tensor(order).argsort().to(self.device, non_blocking=True)
-        pictures = torch.cat(made)[back]
-        mirrored = torch.tensor(flipped).to(self.device, non_blocking=True)[:, None, None, None]
+            first, *others = (one[top : top + side, left : left + side].permute(2, 0, 1) for one in versions)
+            parts.append(first)
+            later += others
+
+        def resized(pixels: Tensor) -> Tensor:
+            floats = pixels.float() / 255
+            if floats.shape[-1] == crop:
+                return floats
+            return functional.interpolate(floats, size=(crop, crop), mode="bilinear", antialias=True)
+
+        pictures = in_batches(resized, [*parts, *later])
+        flipped = np.concatenate([flips, np.repeat(flips, [len(versions) - 1 for versions in wanted])])
+        mirrored = torch.from_numpy(flipped).to(self.device, non_blocking=True)[:, None, None, None]
         return torch.where(mirrored, pictures.flip(3), pictures).contiguous(memory_format=torch.channels_last)
 
 
@@ -154,10 +148,9 @@ class _Steps:
     """What does not change from step to step."""
 
     def __init__(self, bank: Bank, device: torch.device) -> None:
-        names = list(DEGRADATIONS)
         levels = [one.levels or (0, 0) for one in bank.pictures]
         self.levels = torch.tensor(levels, dtype=torch.float32, device=device)
-        costs = [DEGRADATIONS[one.kind].cost if one.kind in names else 0.0 for one in bank.pictures]
+        costs = [DEGRADATIONS[one.kind].cost if one.kind else 0.0 for one in bank.pictures]
         self.costs = torch.tensor(costs, device=device)
         self.first, self.second = torch.triu_indices(BATCH, BATCH, offset=1, device=device)
 
@@ -224,25 +217,21 @@ def run(
     began = time.monotonic()
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    student = copy.deepcopy(begin).requires_grad_(True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(student).requires_grad_(False).eval()
-    freeze(student, FROZEN)
-    student.train()
-    fold_batch_norm(student.backbone, torch.zeros(1, 3, crop, crop, device=device))
-    backbone = [p for p in student.backbone.parameters() if p.requires_grad]
-    head = [p for p in student.head.parameters()]
-    optimizer = torch.optim.AdamW(
-        [{"params": backbone}, {"params": head}], weight_decay=DECAY, fused=device.type == "cuda"
-    )
-    slow, fast = list(average.parameters()), [p.detach() for p in student.parameters()]
-    steps = _Steps(cutter.bank, device)
     count = max(1, round(epochs * of.count / BATCH))
-    warmup = max(1, min(80, count // 5))
+    student = copy.deepcopy(begin).requires_grad_(True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    freeze(student, FROZEN)
+    optimisation = Optimisation(
+        student,
+        rates=rates,
+        weight_decay=DECAY,
+        total=count,
+        warmup=WARMUP,
+        ema=EMA,
+        example=torch.zeros(1, 3, crop, crop, device=device),
+    )
+    steps = _Steps(cutter.bank, device)
     gated = hasattr(student.head, "gate")
-    for step in range(count):
-        share = min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / count))
-        for group, peak in zip(optimizer.param_groups, rates):
-            group["lr"] = peak * share
+    for _ in range(count):
         numbers = draw(cutter.bank, of, rng)
         wanted = [
             tuple(cutter.bank.picture(int(n), version) for version in (range(3) if place < LADDERED else (0,)))
@@ -258,22 +247,12 @@ def run(
             gate = student.head.gate(standard[:BATCH]) if gated else None  # type: ignore[operator, union-attr]
         shown = torch.from_numpy(numbers).to(device, non_blocking=True)
         loss = _losses(logits.float().sigmoid(), gate, shown, of, steps)
-        optimizer.zero_grad(set_to_none=True)
+        optimisation.begin_step()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([*backbone, *head], CLIP)
-        optimizer.step()
-        torch._foreach_lerp_(slow, fast, 1 - min(EMA, (step + 1) / (step + 11)))
-    launched = time.monotonic() - began
-    state = {name: value.float().cpu() for name, value in average.state_dict().items()}
+        optimisation.end_step()
     seen = count * (BATCH + 2 * LADDERED + NULLS)
-    took = time.monotonic() - began
-    print(
-        f"run of {count} steps: {seen / took:.0f} pictures a second, {launched / took:.2f} of the time launching",
-        flush=True,
-    )
-    if not all(bool(value.isfinite().all()) for value in state.values()):
-        raise SystemExit("the run has failed: its weights are not finite")
-    return state
+    print(f"run of {count} steps: {seen / (time.monotonic() - began):.0f} pictures a second", flush=True)
+    return {name: value.float().cpu() for name, value in optimisation.average.state_dict().items()}
 
 
 def probe(cutter: Cutter, of: Lesson, student: Student, *, area: int, crop: int, seed: int) -> None:
@@ -308,22 +287,14 @@ def probe(cutter: Cutter, of: Lesson, student: Student, *, area: int, crop: int,
 
 
 @torch.no_grad()
-def look_at(bank: Bank, student: Student, numbers: Sequence[int], version: int = 0) -> tuple[Tensor, Tensor]:
-    """Return logits and standardised features of whole pictures, as a student looks at them when it scores them."""
+def look_at(student: Student, pictures: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return logits and standardised features of whole pictures `(h, w, 3)`, looked at as when they are scored."""
     look = Preprocess(area=LOOK**2)
     student.eval()
-    groups: dict[tuple[int, int], list[int]] = {}
-    for place, number in enumerate(numbers):
-        one = bank.pictures[number]
-        groups.setdefault((one.height, one.width), []).append(place)
-    logits, features, order = [], [], []
-    for places in groups.values():
-        for start in range(0, len(places), 128):
-            part = places[start : start + 128]
-            pictures = torch.stack([bank.picture(numbers[place], version) for place in part]).permute(0, 3, 1, 2)
-            standard = student.standardise(student.features(look.resize(pictures)))
-            logits.append(student.read(standard))
-            features.append(standard)
-            order += part
-    back = torch.tensor(order).argsort().to(logits[0].device)
-    return torch.cat(logits)[back], torch.cat(features)[back]
+
+    def seen(pixels: Tensor) -> Tensor:
+        standard = student.standardise(student.features(look.resize(pixels)))
+        return torch.cat([student.read(standard)[:, None], standard], dim=1)
+
+    rows = in_batches(seen, [picture.permute(2, 0, 1) for picture in pictures], 128)
+    return rows[:, 0], rows[:, 1:]

@@ -1,7 +1,7 @@
 """Pictures with evidence, packed to travel to a machine with a GPU: `python -m benchmarks.packed FOLDER`.
 
 Each picture of `benchmarks/distill_leaf_wide.toml` is resized as training holds it and written as AVIF of high quality,
-which takes a tenth of the room that its pixels take. Beside them an index tells its source, its split, its origin and
+which takes a tenth of the room that its pixels take. Beside them an index tells its source, its split, its group and
 what the teacher said of it; no human score is in it. Shards are small enough to be sent one by one, and those that
 come last hold photographs alone, of which there are more than enough.
 """
@@ -9,7 +9,6 @@ come last hold photographs alone, of which there are more than enough.
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import json
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import DATA, need_data
+from benchmarks.transfer import left_out
 from leafiqa.cli.progress import progress
 from leafiqa.distillation.config import read_config
 from leafiqa.distillation.data import pristine_paths, read_splits, resized
@@ -42,7 +42,7 @@ class Packed:
         name: as the evidence calls it.
         source: name of its source.
         split: "train", "val" or another one.
-        origin: of AGIQA-3K the generator, of photographs the part, of newer generators the repository.
+        group: what `benchmarks.transfer` calls the origin that it is of and that may be left out; else empty.
         score: the teacher's, in [0, 1]; None of a pristine photograph, which it did not see.
         reliability: of the score, in [0, 1].
         shard: number of the file that holds it.
@@ -53,7 +53,7 @@ class Packed:
     name: str
     source: str
     split: str
-    origin: str
+    group: str
     score: float | None
     reliability: float
     shard: int = 0
@@ -69,18 +69,14 @@ def shard_path(folder: Path, number: int) -> Path:
 def _listed() -> list[tuple[Path, Packed]]:
     """Return all pictures: those that are few of a kind first, in an order that is drawn once."""
     config = read_config(CONFIG)
-    with (DATA / "more.csv").open(newline="", encoding="utf-8") as file:
-        repositories = {row["image"]: row["repository"].split("/")[-1] for row in csv.DictReader(file)}
+    groups = left_out()
     found: list[tuple[Path, Packed]] = []
     for source in config.sources:
         splits = read_splits(source)
         for name, target in sorted(targets(read_on_common_scale(source.evidence, config.common)).items()):
             if name in splits:
-                part = (
-                    Path(name).name.split("_")[0].lower() if source.name == "agiqa3k" else Path(name).name[:4].lower()
-                )
-                origin = repositories.get(name, "") if source.name == "generated" else part
-                told = Packed(name, source.name, splits[name], origin, target.score, target.reliability)
+                group = next((title for title, (of, is_of) in groups.items() if of == source.name and is_of(name)), "")
+                told = Packed(name, source.name, splits[name], group, target.score, target.reliability)
                 found.append((source.images / name, told))
     for held_out in (False, True):
         for path in pristine_paths(config.pristine or DATA, config.pristine_holdout, held_out):
