@@ -116,7 +116,7 @@ def main() -> None:
     need_data()
     metric = leafiqa.create_metric("leaf", backend="onnx")
     file, card = bundled("leaf")
-    model = network_model(load_student(file, card))
+    model = network_model(load_student(file, card), metric.preprocess.multiple)
     seen = [one for name in SETS for one in looks(metric, name, "train", FOR_RANGES)[0]]
     graphs = {"float32": model.SerializeToString()}
     with tempfile.TemporaryDirectory() as place:

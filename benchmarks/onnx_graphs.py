@@ -9,7 +9,7 @@ import json
 
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.registry import aliases, bundled, names
-from leafiqa.onnx.exporting import network_model, without_weights
+from leafiqa.onnx.exporting import network_model, reduction, without_weights
 from leafiqa.onnx.preprocessing_graph import resizing_model
 from leafiqa.onnx.stored_graphs import FOLDER, architecture_key
 
@@ -29,7 +29,7 @@ def main() -> None:
         if place.exists():
             continue
         student = load_student(file, card)
-        graph, told = without_weights(network_model(student), student)
+        graph, told = without_weights(network_model(student, reduction(student)), student)
         place.write_bytes(graph)
         place.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
         print(name, place.name, len(graph))

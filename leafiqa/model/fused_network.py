@@ -88,9 +88,13 @@ class FusedConvolution(nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("bias", shift)
         self.geometry = (convolution.stride, convolution.dilation, convolution.groups)
-        # TensorFlow's padding, which depends on the image's size.
-        self.same = convolution.kernel_size if type(convolution).__name__ == "Conv2dSame" else None
-        self.padding: Any = (0, 0) if self.same else convolution.padding
+        self.padding: Any = convolution.padding
+        # TensorFlow's padding, which depends on the image's size: of even sides a step of two pads one line more at the
+        # end than at the beginning. A kernel that begins with a line of zeros does that with equal padding, which the
+        # convolution does itself: to pad first would copy the features.
+        self.same = type(convolution).__name__ == "Conv2dSame"
+        longer = _after_zeros(weight) if self.same and convolution.dilation == (1, 1) else None
+        self.register_buffer("longer", longer, persistent=False)
         self.activation = nn.Sequential(
             *(one for name in ("drop", "act") if isinstance(one := getattr(norm, name, None), nn.Module))
         )
@@ -101,18 +105,37 @@ class FusedConvolution(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return `(B, C', h', w')` of `(B, C, h, w)`."""
         stride, dilation, groups = self.geometry
-        if self.same is not None:
-            from timm.layers.padding import pad_same
-
-            features = pad_same(features, self.same, stride, dilation)  # type: ignore[arg-type]
+        weight, padding = self.weight, self.padding
+        if self.same:
+            features, weight, padding = self._padded(features)
         if self.kernel is not None:
             name, numbers = self.kernel
             features = features.contiguous(memory_format=torch.channels_last)
             return torch.ops.mkldnn._convolution_pointwise(
-                features, self.weight, self.bias, self.padding, stride, dilation, groups, name, numbers, ""
+                features, weight, self.bias, padding, stride, dilation, groups, name, numbers, ""
             )
-        made = nn.functional.conv2d(features, self.weight, self.bias, stride, self.padding, dilation, groups)
+        made = nn.functional.conv2d(features, weight, self.bias, stride, padding, dilation, groups)
         return self.activation(made)
+
+    def _padded(self, features: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Return features, weight and equal padding that together are TensorFlow's padding."""
+        from timm.layers.padding import get_same_padding, pad_same
+
+        stride, dilation, _ = self.geometry
+        kernel = self.weight.shape[-2:]
+        if not torch.jit.is_tracing():  # which is to write down how the size decides
+            lines = [get_same_padding(*of) for of in zip(features.shape[-2:], kernel, stride, dilation)]
+            half = ((lines[0] + 1) // 2, (lines[1] + 1) // 2)
+            if all(count % 2 == 0 for count in lines):
+                return features, self.weight, half
+            if self.longer is not None and all(count % 2 == 1 for count in lines):
+                return features, self.longer, half
+        return pad_same(features, kernel, stride, dilation), self.weight, (0, 0)  # type: ignore[arg-type]
+
+
+def _after_zeros(weight: Tensor) -> Tensor:
+    longer = nn.functional.pad(weight, (1, 0, 1, 0))
+    return longer.contiguous(memory_format=torch.channels_last)
 
 
 def fuse(student: Student, onednn: bool = True) -> Student:

@@ -13,6 +13,7 @@ import numpy as np
 
 from leafiqa.errors import InputError, WeightsError
 from leafiqa.files import check_output, write_whole
+from leafiqa.onnx.constant_padding import put_padding_into_convolutions
 from leafiqa.onnx.packages import need
 from leafiqa.onnx.preprocessing_graph import IR_VERSION, OPSET, constant, preprocessing
 
@@ -26,10 +27,15 @@ _OTHER_EXAMPLE = 160
 _TOLERANCE = 5e-5
 
 
-def network_model(student: Student) -> Any:
+def network_model(student: Student, multiple: int) -> Any:
     """Return a student's network as an ONNX model: `pixels`, float32 `(N, h, w, 3)` in [0, 1], to `score` in [0, 1].
 
     Initializers are named after the fused student's tensors, see `leafiqa.model.fused_network`.
+
+    Args:
+        student: the student.
+        multiple: both sides of all pictures are multiples of this. Where the backbone reduces them by a divisor of it,
+            no layer has to ask how much to pad.
 
     Raises:
         InputError: the package onnx is not installed.
@@ -84,8 +90,15 @@ def network_model(student: Student) -> Any:
         node.ClearField("doc_string")
         node.ClearField("name")
     del model.graph.value_info[:]
+    if multiple % reduction(student) == 0:
+        put_padding_into_convolutions(model.graph)
     model.ir_version = IR_VERSION
     return model
+
+
+def reduction(student: Student) -> int:
+    """Return how many pixels of a side the backbone makes one of."""
+    return int(student.backbone.feature_info.reduction()[-1])  # type: ignore[union-attr, operator]
 
 
 def _exporter() -> dict[str, Any]:
@@ -103,6 +116,10 @@ def _plain(name: str) -> str:
 
 def without_weights(model: Any, student: Student) -> tuple[bytes, dict[str, Any]]:
     """Return a network's model without weights, and what `leafiqa.onnx.stored_graphs` fills it by.
+
+    Args:
+        model: made for multiples of `reduction(student)`.
+        student: the student.
 
     Raises:
         WeightsError: two tensors of the student are equal, so that torch wrote one for both.
@@ -124,6 +141,7 @@ def without_weights(model: Any, student: Student) -> tuple[bytes, dict[str, Any]
     names = {id(module): f"backbone.{name}" for name, module in student.backbone.named_modules()}
     pairs = convolutions_before(student.backbone, torch.zeros(1, 3, _EXAMPLE, _EXAMPLE))
     told = {
+        "multiple": reduction(student),
         "initializers": [tensor.name for tensor in model.graph.initializer],
         "folded": {names[id(one)]: [names[id(norm)], norm.eps] for one, norm in pairs},
     }
@@ -147,7 +165,7 @@ def student_model(student: Student, card: Card, *, float_pixels: bool = False) -
     onnx = need("onnx")
     helper = onnx.helper
     preprocess = Preprocess.from_dict(card.preprocess)
-    network = network_model(student)
+    network = network_model(student, preprocess.multiple)
     nodes, initializers = preprocessing(preprocess, 1.0 if float_pixels else 255.0)
     low, high = card.score_range
     initializers += [

@@ -17,6 +17,7 @@ import numpy as np
 
 from leafiqa.errors import WeightsError
 from leafiqa.model.card import Card
+from leafiqa.model.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,11 +37,16 @@ def architecture_key(card: Card) -> str:
 
 
 def stored_graph(card: Card) -> tuple[bytes, dict[str, Any]] | None:
-    """Return the graph of a student's architecture and what it is filled by; None where leafiqa brings none."""
+    """Return the graph of a student's architecture and what it is filled by; None where leafiqa brings none.
+
+    It is for pictures whose sides are multiples of what the backbone reduces them by.
+    """
     place = FOLDER / f"{architecture_key(card)}.onnx"
     if not place.is_file():
         return None
     told: dict[str, Any] = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
+    if Preprocess.from_dict(card.preprocess).multiple % told["multiple"]:
+        return None
     return place.read_bytes(), told
 
 
@@ -62,7 +68,8 @@ def network_of(weights: Path, card: Card) -> tuple[bytes, dict[str, NDArray[np.f
         from leafiqa.model.checkpoint import load_student
         from leafiqa.onnx.exporting import network_model
 
-        return network_model(load_student(weights, card)).SerializeToString(), {}
+        multiple = Preprocess.from_dict(card.preprocess).multiple
+        return network_model(load_student(weights, card), multiple).SerializeToString(), {}
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

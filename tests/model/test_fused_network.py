@@ -43,6 +43,23 @@ def test_fused_network_computes_the_same(backbone, onednn):
         torch.testing.assert_close(fused(images(1, 64)), student(images(1, 64)), atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("onednn", [True, False])
+def test_padding_of_any_size_is_tensorflows_and_even_sides_are_not_copied(onednn, monkeypatch):
+    student = shaken("tf_efficientnet_lite0")
+    fused = fuse(student, onednn)
+    sizes = [(97, 97), (97, 64), (64, 33), (1, 1), (50, 6), (96, 160)]
+    with torch.no_grad():
+        for size in sizes:
+            pixels = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
+            torch.testing.assert_close(fused(pixels), student(pixels), atol=2e-5, rtol=1e-5)
+        pixels = torch.rand(1, 3, 96, 160)
+        expected = fused(pixels)
+        monkeypatch.setattr("timm.layers.padding.pad_same", None)
+        assert torch.equal(fused(pixels), expected)
+        with pytest.raises(TypeError):
+            fused(torch.rand(1, 3, 97, 160))  # one side odd, one even: padded beforehand
+
+
 def test_activations_are_computed_in_the_kernel(metric):
     fused = fuse(metric.student)
     kernels = [one.kernel for one in fused.modules() if isinstance(one, FusedConvolution)]

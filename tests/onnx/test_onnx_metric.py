@@ -1,5 +1,6 @@
 """The metric in ONNX Runtime: the same scores as in torch, which it never imports."""
 
+import dataclasses
 import io
 import json
 import os
@@ -18,7 +19,7 @@ from leafiqa.errors import ImageError, ImageWarning, InputError
 from leafiqa.model.device import cuda_may_be_there
 from leafiqa.model.registry import aliases, bundled, names
 from leafiqa.onnx import runtime_resizing as module
-from leafiqa.onnx.stored_graphs import FOLDER, architecture_key
+from leafiqa.onnx.stored_graphs import FOLDER, architecture_key, stored_graph
 from tests.conftest import invoke, make_picture
 from tests.test_metric import forms
 
@@ -51,15 +52,42 @@ def test_every_architecture_has_its_graph_and_there_are_no_others():
 def test_stored_graphs_are_what_export_writes_today():
     pytest.importorskip("onnx")
     from leafiqa.model.checkpoint import load_student
-    from leafiqa.onnx.exporting import network_model, without_weights
+    from leafiqa.onnx.exporting import network_model, reduction, without_weights
 
     file, card = bundled("leaf")
     student = load_student(file, card)
-    graph, told = without_weights(network_model(student), student)
+    graph, told = without_weights(network_model(student, reduction(student)), student)
     place = FOLDER / f"{architecture_key(card)}.onnx"
     assert json.loads(place.with_suffix(".json").read_text()) == told
     if torch.__version__.startswith("2.14"):  # exporters of other versions write the same in other words
         assert graph == place.read_bytes()
+
+
+def test_convolutions_pad_where_sides_are_multiples_of_the_reduction():
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    from leafiqa.model.student import Student
+    from leafiqa.onnx.exporting import network_model
+
+    torch.manual_seed(0)
+    student = Student("tf_efficientnet_lite0", stages=(1, 2)).eval()
+    for multiple, sizes in ((8, [(96, 64), (8, 200)]), (12, [(96, 64), (60, 84)]), (1, [(97, 64), (5, 33)])):
+        model = network_model(student, multiple)
+        onnx.checker.check_model(model, full_check=True)
+        assert any(node.op_type == "Pad" for node in model.graph.node) == (multiple != 8)
+        session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        for size in sizes:
+            pixels = torch.rand(1, *size, 3)
+            with torch.no_grad():
+                expected = student(pixels.permute(0, 3, 1, 2)).sigmoid().numpy()
+            found = session.run(None, {"pixels": pixels.numpy()})[0]
+            np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=f"{multiple} {size}")
+
+
+def test_stored_graphs_are_for_multiples_of_what_they_were_made_for():
+    card = bundled("leaf")[1]
+    for multiple, there in ((32, True), (64, True), (16, False), (1, False)):
+        other = dataclasses.replace(card, preprocess={**card.preprocess, "multiple": multiple})
+        assert (stored_graph(other) is not None) == there
 
 
 def test_every_form_of_input(by_runtime, metric, picture, tmp_path):
