@@ -75,6 +75,7 @@ class FusedConvolution(nn.Module):
 
     weight: Tensor
     bias: Tensor
+    longer: Tensor | None
 
     def __init__(self, convolution: nn.Conv2d, norm: _BatchNorm, onednn: bool) -> None:
         super().__init__()

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # Images that are scored at the same time where the caller does not say: each is held in full size.
 _MOST_AT_ONCE = 16
+# Attributes that are of this process.
+_OPENED = ("_resizer", "_network", "_lock", "_on_all_cores")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class OnnxMetric:
     it from several threads at once gives the same scores as one call after another.
 
     Of several images one goes through the network on each core, which wastes nothing; a single one is computed by all
-    of them.
+    of them. It can be copied and pickled, for another process say.
 
     Args:
         card: the model card.
@@ -91,11 +93,23 @@ class OnnxMetric:
         self.preprocess = Preprocess.from_dict(card.preprocess)
         self.metric_name = card.name
         self.most_at_once = threads or min(_MOST_AT_ONCE, cores())
-        self._resizer = Resizer()
         self._graph, self._weights, self._threads = graph, weights, threads
-        self._network = open_session(graph, weights=weights, threads=1)
+        self._open()
+
+    def _open(self) -> None:
+        self._resizer = Resizer()
+        self._network = open_session(self._graph, weights=self._weights, threads=1)
         self._lock = threading.Lock()
         self._on_all_cores: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle is made of: sessions are opened anew."""
+        return {name: value for name, value in self.__dict__.items() if name not in _OPENED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what `__getstate__` gave."""
+        self.__dict__.update(state)
+        self._open()
 
     def at_once(self, images: object) -> int:
         """Return how many of several images are scored at the same time."""

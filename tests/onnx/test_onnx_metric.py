@@ -1,9 +1,11 @@
 """The metric in ONNX Runtime: the same scores as in torch, which it never imports."""
 
+import copy
 import dataclasses
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -198,6 +200,13 @@ def test_an_animation_is_told_of(by_runtime):
     frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
     with pytest.warns(ImageWarning, match="first of 3 frames"):
         by_runtime(stream.getvalue())
+
+
+def test_copies_and_pickles_score_the_same(by_runtime, picture):
+    expected = by_runtime(picture)
+    for twin in (copy.deepcopy(by_runtime), pickle.loads(pickle.dumps(by_runtime))):
+        assert np.array_equal(twin(picture), expected) and np.array_equal(twin([picture] * 3), np.repeat(expected, 3))
+        assert (twin.card, twin.most_at_once, twin.draft) == (by_runtime.card, by_runtime.most_at_once, False)
 
 
 def test_threads_get_the_same_scores(by_runtime):
