@@ -22,10 +22,11 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-import benchmarks.leaf as readers_of_leaf
+import benchmarks.readers as readers_of_leaf
 from benchmarks.bank import Bank
 from benchmarks.gpu_runs import Cutter, Lesson, lesson, look_at, probe, run
-from benchmarks.leaf import KEPT, Material, fit_readers
+from benchmarks.leaf import KEPT, interpolated
+from benchmarks.readers import Material, fit_readers
 from benchmarks.transfer import MOST, TWO
 from leafiqa.distillation.start import load_imagenet
 from leafiqa.model.checkpoint import load_student
@@ -165,7 +166,7 @@ class Trials:
             if isinstance(module, torch.nn.Dropout):
                 module.p = readers_of_leaf.DROPOUT
         made.head.requires_grad_(True)
-        readers_of_leaf.RUNS, readers_of_leaf.NULLS = runs, len(nulls)
+        readers_of_leaf.RUNS = runs
         fit_readers(config, made, material)
         return made.requires_grad_(False).eval().to(self.device)
 
@@ -195,7 +196,7 @@ def between(first: Student, last: Student, share: float) -> Student:
 
 def third_reader(first: Student, backbone: str) -> Student:
     """Return a student of two readers with a third one, for newer generators, that begins at the first."""
-    student = readers_of_leaf.interpolated(copy.deepcopy(first).cpu(), backbone, None)
+    student = interpolated(copy.deepcopy(first).cpu(), backbone, None)
     return student.to(first.feature_mean.device)
 
 

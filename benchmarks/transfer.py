@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from benchmarks.common import DATA, need_data
-from benchmarks.leaf import fit_readers, gather, interpolated
+from benchmarks.leaf import gather, interpolated
+from benchmarks.readers import fit_readers
 from leafiqa.cli.progress import progress
 from leafiqa.distillation.config import Config, Source, read_config
 from leafiqa.distillation.data import read_source, read_splits

@@ -1,0 +1,176 @@
+"""How the readers of `leaf` learn, on frozen features: several that know more together, and one that does what they do.
+
+Readers of one kind of picture know little of the others, and of a kind that none was made for the gate can only guess.
+So a picture's readers are mixed at random in part while they learn: each comes to read all kinds, its own best. Means
+of several runs are better than any of them, and a linear reader, worse by itself on pictures like those it learned
+from, is better on others. The mean of all of them is imitated by one student: its readers and gate learn its scores of
+features with noise, of which there are as many as wanted. What was tried: docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from leafiqa.distillation.config import Config
+from leafiqa.model.head import Experts
+from leafiqa.model.student import Student
+from leafiqa.training.aspect_fits import residuals
+from leafiqa.training.averaging import average_states
+from leafiqa.training.losses.fidelity import fidelity_loss, preference
+from leafiqa.training.losses.point import point_loss
+
+# Which reader is to read a source.
+READER = {"agiqa3k": 0, "biq2021": 1, "photos": 1, "generated": 2}
+RUNS, LINEAR_RUNS, EPOCHS, BATCH, RATE, DECAY, DROPOUT = 8, 3, 8, 128, 1e-3, 0.1, 0.5
+# Standard deviation of noise on standardised features: the reader is not to learn the training pictures by heart.
+NOISE = 0.5
+# Sources are drawn by their size to one minus this: 0 by size, 1 all alike.
+BALANCE = 0.7
+GATE_WEIGHT, DAMAGE_WEIGHT, NULL_WEIGHT, NULL_CEILING = 0.1, 0.6, 0.5, 0.1
+# Of the mean that is imitated: how much the linear reader counts in it, and what the gates' logits are multiplied by.
+LINEAR_SHARE, SOFTENED = 0.1, 0.5
+IMITATION_STEPS, IMITATION_BATCH = 1500, 256
+
+Reader = Callable[[Tensor], Tensor]
+
+
+@dataclasses.dataclass
+class Material:
+    """Standardised features, and what their scores should be."""
+
+    features: Tensor
+    targets: Tensor
+    reliabilities: Tensor
+    source: Tensor
+    damaged: Tensor
+    damaged_targets: Tensor
+    nulls: Tensor
+
+
+class LinearReader(nn.Module):
+    """A linear function of features, zero at first, with dropout while it learns."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.drop, self.last = nn.Dropout(0.2), nn.Linear(width, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return `(B, 1)` logits of `(B, F)` features."""
+        made: Tensor = self.last(self.drop(features))
+        return made
+
+
+def mixed(head: Experts, features: Tensor) -> Tensor:
+    """Return `(B, 1)` logits in which a random part of the gate's shares is replaced by random ones."""
+    part = torch.rand(len(features), 1)
+    drawn = torch.empty(len(features), len(head.experts)).exponential_().clamp(min=1e-9)
+    shares = (1 - part) * head.shares(features) + part * drawn / drawn.sum(1, keepdim=True)
+    return (shares * torch.cat([expert(features) for expert in head.experts], 1)).sum(1, keepdim=True)
+
+
+def softened(head: Experts, features: Tensor) -> Tensor:
+    """Return `(B,)` logits of a head whose gate is less sure than it was trained to be."""
+    shares = (head.gate(features) * SOFTENED).softmax(1)
+    return (shares * torch.cat([expert(features) for expert in head.experts], 1)).sum(1)
+
+
+def fit_readers(config: Config, student: Student, material: Material) -> None:
+    """Let a student's readers and gate go on learning from features."""
+    head = student.head
+    if not isinstance(head, Experts):
+        raise SystemExit("the student must have several readers and a gate")
+    runs: list[Experts] = []
+    for run in range(RUNS):
+        torch.manual_seed(config.seed + run)
+        runs.append(copy.deepcopy(head))
+        fit_once(config, runs[-1], lambda features: mixed(runs[-1], features), material)
+    lines = [LinearReader(material.features.shape[1]) for _ in range(LINEAR_RUNS)]
+    for run, line in enumerate(lines):
+        torch.manual_seed(config.seed + run)
+        fit_once(config, line, line, material)
+
+    def together(features: Tensor) -> Tensor:
+        several = torch.stack([softened(one, features) for one in runs]).mean(0)
+        return (1 - LINEAR_SHARE) * several + LINEAR_SHARE * torch.stack([line(features)[:, 0] for line in lines]).mean(
+            0
+        )
+
+    head.load_state_dict(average_states([one.state_dict() for one in runs]))
+    torch.manual_seed(config.seed)
+    imitate(head, together, material)
+    # Noise and damage pull scores down: all readers are moved alike, so that the sources are right on average. To move
+    # each by its own sources' would let what the gate takes a picture for decide its score.
+    with torch.no_grad():
+        off = residuals(student.read(material.features), material.targets)
+        shift = torch.stack([off[material.source == number].mean() for number in range(len(config.sources))]).mean()
+        for reader in head.experts:
+            reader[-1].bias += shift  # type: ignore[index]
+
+
+def fit_once(config: Config, head: nn.Module, read: Reader, material: Material) -> None:
+    """Let a head learn from features.
+
+    Args:
+        config: the run.
+        head: of readers and a gate, which learns the sources' kinds, or without.
+        read: `(B, 1)` logits of `(B, F)` features while it learns.
+        material: what it learns from.
+    """
+    head.requires_grad_(True).train()
+    readers = torch.tensor([READER[source.name] for source in config.sources])
+    optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=DECAY)
+    steps = EPOCHS * len(material.targets) // BATCH
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    sizes = torch.bincount(material.source, minlength=len(config.sources)).double()
+    shares = sizes[material.source] ** -BALANCE
+    first, second = torch.triu_indices(BATCH, BATCH, offset=1)
+    for _ in range(steps):
+        chosen = torch.multinomial(shares, BATCH, replacement=True)
+        features = material.features[chosen]
+        features = features + NOISE * torch.randn_like(features)
+        scores, wanted = read(features).squeeze(1).sigmoid(), material.targets[chosen]
+        trust, source = material.reliabilities[chosen], material.source[chosen]
+        same = source[first] == source[second]
+        a, b = first[same], second[same]
+        gap, told = scores[a] - scores[b], preference(wanted[a] - wanted[b], config.sigma)
+        loss = point_loss(scores, wanted, trust) + fidelity_loss(gap, told, trust[a] * trust[b], config.sigma)
+        if isinstance(head, Experts):
+            loss = loss + GATE_WEIGHT * nn.functional.cross_entropy(head.gate(features), readers[source])
+        part = torch.randint(len(material.damaged), (48,))
+        spoilt = read(material.damaged[part]).squeeze(1).sigmoid()
+        loss = loss + DAMAGE_WEIGHT * point_loss(spoilt, material.damaged_targets[part], torch.ones(48))
+        nothing = read(material.nulls[torch.randint(len(material.nulls), (8,))]).squeeze(1).sigmoid()
+        loss = loss + NULL_WEIGHT * (nothing - NULL_CEILING).clamp(min=0).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    head.requires_grad_(False).eval()
+
+
+def imitate(head: Experts, together: Reader, material: Material) -> None:
+    """Let one head learn the logits that several give together, `(B,)`, of features with noise."""
+    with torch.no_grad():
+        head.gate.weight.mul_(SOFTENED)
+        head.gate.bias.mul_(SOFTENED)
+    head.eval().requires_grad_(True)
+    seen = torch.cat([material.features, material.damaged, material.nulls])
+    optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, IMITATION_STEPS)
+    for _ in range(IMITATION_STEPS):
+        features = seen[torch.randint(len(seen), (IMITATION_BATCH,))]
+        noise = NOISE * torch.rand(len(features), 1)
+        features = features + noise * torch.randn_like(features)
+        loss = nn.functional.smooth_l1_loss(head(features).squeeze(1), together(features), beta=0.2)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    head.requires_grad_(False)
