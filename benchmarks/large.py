@@ -1,9 +1,9 @@
 """Do scores fall along ladders of large photographs, too? `python -m benchmarks.large FOLDER`.
 
-`FOLDER` holds large photographs that nothing was learned from. Those of the published figures are the eight of
-the albums of the public-domain repository immich-app/test-assets with a side of at least 1,600 pixels. Each is looked at with its longer
-side reduced to 2,048 pixels where it is larger, degraded there by each of the degradations at five levels. Told is the
-median over the photographs of Kendall's tau between levels and scores. The same at 512 pixels.
+`FOLDER` holds large photographs that nothing was learned from. Those of the published figures are the eight in the
+albums of the public-domain repository immich-app/test-assets with a side of at least 1,600 pixels. Each is looked at
+with its longer side reduced to 2,048 pixels where it is larger, degraded there by each of the degradations at five
+levels. Told is the median over the photographs of Kendall's tau between levels and scores. The same at 512 pixels.
 """
 
 from __future__ import annotations
