@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import leafiqa
-from leafiqa.metric import Metric
 from leafiqa.model.places import is_place
+
+if TYPE_CHECKING:  # it imports torch, whose import benchmarks.peers measures
+    from leafiqa.metric import Metric
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 DATA = Path(os.environ.get("LEAFIQA_DATA", SHARED / "data"))
