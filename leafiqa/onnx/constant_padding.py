@@ -10,15 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 
-def put_padding_into_convolutions(graph: Any) -> None:
+def put_padding_into_convolutions(graph: Any, weights: set[str]) -> None:
     """Give TensorFlow's padding to the convolutions after it.
 
     Args:
         graph: of ONNX; the sides that its convolutions see must be whole numbers of their steps. Changed in place.
+        weights: of the convolutions that pad so; what others have before them is left as it is.
     """
     padded = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Pad"}
     for node in graph.node:
-        if node.op_type != "Conv" or node.input[0] not in padded:
+        if node.op_type != "Conv" or node.input[0] not in padded or node.input[1] not in weights:
             continue
         numbers = {attribute.name: list(attribute.ints) for attribute in node.attribute}
         lines = [

@@ -43,7 +43,7 @@ def network_model(student: Student, multiple: int) -> Any:
     """
     import torch
 
-    from leafiqa.model.fused_network import fuse
+    from leafiqa.model.fused_network import FusedConvolution, fuse
 
     onnx = need("onnx")
 
@@ -91,7 +91,9 @@ def network_model(student: Student, multiple: int) -> Any:
         node.ClearField("name")
     del model.graph.value_info[:]
     if multiple % reduction(student) == 0:
-        put_padding_into_convolutions(model.graph)
+        parts = fused.named_modules()
+        pads = {f"{name}.weight" for name, part in parts if isinstance(part, FusedConvolution) and part.same}
+        put_padding_into_convolutions(model.graph, pads)
     model.ir_version = IR_VERSION
     return model
 

@@ -85,6 +85,27 @@ def test_convolutions_pad_where_sides_are_multiples_of_the_reduction():
             np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=f"{multiple} {size}")
 
 
+def test_other_padding_stays_as_it_is():
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    from leafiqa.model.student import Student
+    from leafiqa.onnx.exporting import network_model, reduction
+
+    torch.manual_seed(0)
+    student = Student("resnetblur18", stages=(1, 2)).eval()  # reflects the border before it blurs and steps
+    with torch.no_grad():
+        for part in student.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.running_mean.normal_(0, 0.2)
+        student.head[0].weight.mul_(20)
+        pixels = torch.rand(1, 96, 64, 3)
+        expected = student(pixels.permute(0, 3, 1, 2)).sigmoid().numpy()
+    model = network_model(student, reduction(student))
+    assert any(node.op_type == "Pad" for node in model.graph.node)
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"pixels": pixels.numpy()})[0], expected, atol=1e-5)
+
+
 def test_stored_graphs_are_for_multiples_of_what_they_were_made_for():
     card = bundled("leaf")[1]
     for multiple, there in ((32, True), (64, True), (16, False), (1, False)):
