@@ -222,7 +222,7 @@ class Metric(Preparing):
 
         all_found = []
         see = self.looker(images)
-        for found, remarks in walk(images, see, finish, workers=threads, depth=threads, begin=self.begin_thread):
+        for found, remarks in walk(images, see, finish, workers=threads, begin=self.begin_thread):
             for remark in remarks:
                 warn_of_image(remark)
             all_found.append(found)
