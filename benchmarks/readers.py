@@ -67,18 +67,21 @@ class LinearReader(nn.Module):
         return made
 
 
+def read_by(head: Experts, features: Tensor, shares: Tensor) -> Tensor:
+    """Return `(B, 1)` logits in which each reader counts by its share, `(B, readers)`, whatever the gate says."""
+    return (shares * torch.cat([expert(features) for expert in head.experts], 1)).sum(1, keepdim=True)
+
+
 def mixed(head: Experts, features: Tensor) -> Tensor:
     """Return `(B, 1)` logits in which a random part of the gate's shares is replaced by random ones."""
     part = torch.rand(len(features), 1)
     drawn = torch.empty(len(features), len(head.experts)).exponential_().clamp(min=1e-9)
-    shares = (1 - part) * head.shares(features) + part * drawn / drawn.sum(1, keepdim=True)
-    return (shares * torch.cat([expert(features) for expert in head.experts], 1)).sum(1, keepdim=True)
+    return read_by(head, features, (1 - part) * head.shares(features) + part * drawn / drawn.sum(1, keepdim=True))
 
 
 def softened(head: Experts, features: Tensor) -> Tensor:
-    """Return `(B,)` logits of a head whose gate is less sure than it was trained to be."""
-    shares = (head.gate(features) * SOFTENED).softmax(1)
-    return (shares * torch.cat([expert(features) for expert in head.experts], 1)).sum(1)
+    """Return `(B, 1)` logits of a head whose gate is less sure than it was trained to be."""
+    return read_by(head, features, (head.gate(features) * SOFTENED).softmax(1))
 
 
 def fit_readers(config: Config, student: Student, material: Material) -> None:
@@ -98,9 +101,8 @@ def fit_readers(config: Config, student: Student, material: Material) -> None:
 
     def together(features: Tensor) -> Tensor:
         several = torch.stack([softened(one, features) for one in runs]).mean(0)
-        return (1 - LINEAR_SHARE) * several + LINEAR_SHARE * torch.stack([line(features)[:, 0] for line in lines]).mean(
-            0
-        )
+        straight = torch.stack([line(features) for line in lines]).mean(0)
+        return (1 - LINEAR_SHARE) * several + LINEAR_SHARE * straight
 
     head.load_state_dict(average_states([one.state_dict() for one in runs]))
     torch.manual_seed(config.seed)
@@ -156,7 +158,7 @@ def fit_once(config: Config, head: nn.Module, read: Reader, material: Material) 
 
 
 def imitate(head: Experts, together: Reader, material: Material) -> None:
-    """Let one head learn the logits that several give together, `(B,)`, of features with noise."""
+    """Let one head learn the logits that several give together, `(B, 1)`, of features with noise."""
     with torch.no_grad():
         head.gate.weight.mul_(SOFTENED)
         head.gate.bias.mul_(SOFTENED)
@@ -168,7 +170,7 @@ def imitate(head: Experts, together: Reader, material: Material) -> None:
         features = seen[torch.randint(len(seen), (IMITATION_BATCH,))]
         noise = NOISE * torch.rand(len(features), 1)
         features = features + noise * torch.randn_like(features)
-        loss = nn.functional.smooth_l1_loss(head(features).squeeze(1), together(features), beta=0.2)
+        loss = nn.functional.smooth_l1_loss(head(features), together(features), beta=0.2)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,9 +20,10 @@ import torch
 from torch import Tensor
 
 import leafiqa
-from benchmarks.common import DATA, need_data, report
+from benchmarks.common import need_data, report
 from benchmarks.leaf import CONFIG, interpolated, spread
 from benchmarks.readers import RUNS, Material, fit_once, fit_readers
+from benchmarks.transfer import repositories
 from leafiqa.cli.progress import progress
 from leafiqa.distillation.config import Config, read_config
 from leafiqa.distillation.data import read_source
@@ -128,8 +128,7 @@ def _kept(material: Material, rows: Tensor, damaged: Tensor) -> Material:
 
 def _origins(sources: list[str], source: Tensor, names: list[str]) -> dict[str, list[int]]:
     """Return the pictures of each origin, by what it is called."""
-    with (DATA / "more.csv").open(newline="", encoding="utf-8") as file:
-        repositories = {row["image"]: row["repository"].rpartition("/")[2] for row in csv.DictReader(file)}
+    known = repositories()
     found: dict[str, list[int]] = {}
     for fold in FOLDS:
         for kind, parts in fold.items():
@@ -137,11 +136,7 @@ def _origins(sources: list[str], source: Tensor, names: list[str]) -> dict[str, 
                 place
                 for place, name in enumerate(names)
                 if sources[int(source[place])] == kind
-                and (
-                    repositories.get(name) in parts
-                    if kind == "generated"
-                    else Path(name).name.lower().startswith(parts)
-                )
+                and (known.get(name) in parts if kind == "generated" else Path(name).name.lower().startswith(parts))
             ]
     return found
 

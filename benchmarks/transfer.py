@@ -67,10 +67,15 @@ ARMS: dict[str, dict[str, Any]] = {
 MOST = 400
 
 
+def repositories() -> dict[str, str]:
+    """Return the repository that each of the further pictures comes from, without its owner."""
+    with (DATA / "more.csv").open(newline="", encoding="utf-8") as file:
+        return {row["image"]: row["repository"].rpartition("/")[2] for row in csv.DictReader(file)}
+
+
 def left_out() -> dict[str, tuple[str, Callable[[str], bool]]]:
     """Return, by what it is called, the source of an origin that is left out and which pictures are of it."""
-    with (DATA / "more.csv").open(newline="", encoding="utf-8") as file:
-        repositories = {row["image"]: row["repository"] for row in csv.DictReader(file)}
+    known = repositories()
 
     def part(name: str) -> bool:
         return Path(name).name.lower().startswith(("ss01", "ss02"))
@@ -80,7 +85,7 @@ def left_out() -> dict[str, tuple[str, Callable[[str], bool]]]:
         "Midjourney": ("agiqa3k", lambda name: Path(name).name.lower().startswith("midjourney")),
         "BIQ2021 ss01, ss02": ("biq2021", part),
         "photographs ss01, ss02": ("photos", part),
-        "AI Horde": ("generated", lambda name: repositories.get(name, "").endswith("AI-Horde-Styles")),
+        "AI Horde": ("generated", lambda name: known.get(name, "") == "AI-Horde-Styles"),
     }
 
 
