@@ -5,10 +5,10 @@ is computed in one of two ways, which agree to about 2e-5 of the range of pixels
 
 * as banded matrix products, which run on any device, at any reduction, with a deterministic gradient and no transfer
   from the host;
-* by torch's antialiased kernel, where no gradient is wanted: on the host it is two to four times as fast, on a GPU it
-  is one launch instead of dozens.
+* by kernels of torch's, where no gradient is wanted: on the host by weighted sums of rows (`leafiqa.model.row_sums`),
+  on a GPU by its antialiased resizing, one launch instead of dozens.
 
-On the host, and above 20 megapixels anywhere, both take an image in pieces, so that 100 megapixels of any shape need
+On the host, and above 20 megapixels anywhere, an image is taken in pieces, so that 100 megapixels of any shape need
 little more memory than they hold already.
 """
 
@@ -22,14 +22,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from leafiqa.model.row_sums import LONGEST_SIDE, resize_by_sums
+
 # Outputs computed by one matrix product. Larger blocks waste multiplications on zeros, smaller ones launches.
 _BLOCK = 64
 # Elements of one band of weights (8 MiB in float64), and of one float32 piece of the source image (64 MiB).
 _BAND_ELEMENTS = 1024 * 1024
 _PIECE_ELEMENTS = 16 * 1024 * 1024
-# The same for torch's kernel: a piece (4 MiB) stays in the processor's cache, and the C library keeps its memory.
-_KERNEL_ELEMENTS = 1024 * 1024
-_KERNEL_LINE = 4 * 1024 * 1024
 # On a GPU: elements of what is resized at once (256 MiB as float32), and the largest reduction asked of its kernel.
 _GPU_ELEMENTS = 64 * 1024 * 1024
 _GPU_REDUCTION = 16
@@ -99,37 +98,19 @@ def _shorten(images: Tensor, height: int) -> Tensor:
     return torch.cat(out, dim=2)
 
 
-def _by_kernel(images: Tensor, dimension: int, size: int) -> Tensor:
-    """Resize along one dimension, the last or the one before it, with torch's kernel; values stay in their range."""
-    along = 5 - dimension
-    shape = list(images.shape)
-    shape[dimension] = size
-    out = torch.empty(shape, dtype=torch.float32, device=images.device)
-    lines = max(1, _KERNEL_ELEMENTS * images.shape[along] // images.numel())
-    for piece, place in zip(images.split(lines, dim=along), out.split(lines, dim=along)):
-        # The kernel is wrong where its output is one pixel wide: such a piece goes in twice.
-        twice = torch.cat([piece, piece], dim=along) if piece.shape[along] == 1 else piece
-        target = list(twice.shape[2:])
-        target[dimension - 2] = size
-        made = nn.functional.interpolate(twice.contiguous().float(), size=target, mode="bilinear", antialias=True)
-        place.copy_(made.narrow(along, 0, piece.shape[along]))
-    return out
-
-
 def _takes_kernel(images: Tensor, height: int, width: int) -> bool:
     if (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or not is_plain(images)
-        or min(height, width) < 2
         or not images.numel()
         or (images.requires_grad and torch.is_grad_enabled())
     ):
         return False
     if images.device.type == "cuda":
         reduction = max(images.shape[2] / height, images.shape[3] / width)
-        return reduction <= _GPU_REDUCTION and images.numel() <= _GPU_ELEMENTS
-    return images.device.type == "cpu" and images.shape[0] * images.shape[1] * max(images.shape[2:]) <= _KERNEL_LINE
+        return min(height, width) >= 2 and reduction <= _GPU_REDUCTION and images.numel() <= _GPU_ELEMENTS
+    return images.device.type == "cpu" and max(images.shape[2:]) <= LONGEST_SIDE
 
 
 def _by_gpu_kernel(images: Tensor, height: int, width: int) -> Tensor:
@@ -152,19 +133,9 @@ def resize(images: Tensor, height: int, width: int) -> Tensor:
     """
     # The order that leaves less in between: of a strip of one pixel's width, millions high, first the height.
     width_first = images.shape[2] * width <= height * images.shape[3]
-    takes_kernel = _takes_kernel(images, height, width)
-    if takes_kernel and images.device.type == "cuda":
-        resized = _by_gpu_kernel(images, height, width)
-        return resized.div_(255) if images.dtype == torch.uint8 else resized
-    if takes_kernel:
-        order = ((3, width), (2, height)) if width_first else ((2, height), (3, width))
-        resized = images
-        for dimension, size in order:
-            if resized.shape[dimension] != size:
-                resized = _by_kernel(resized, dimension, size)
-        if resized is images:  # of the right size; what is returned never shares a caller's memory
-            unit = _as_unit_float(images)
-            return unit.clone() if unit is images else unit
+    if _takes_kernel(images, height, width):
+        by_kernel = _by_gpu_kernel if images.device.type == "cuda" else resize_by_sums
+        resized = by_kernel(images, height, width)
         return resized.div_(255) if images.dtype == torch.uint8 else resized
     if width_first:
         return _shorten(_narrow(images, width), height)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from leafiqa.errors import WeightsError
 from leafiqa.model import resizing as module
+from leafiqa.model import row_sums
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.resizing import resize
 
@@ -42,13 +43,37 @@ def test_agrees_with_torchs_antialiased_bilinear(size_in, size_out):
     assert by_bands.requires_grad
 
 
-def test_kernel_in_pieces_agrees_with_bands(monkeypatch):
-    images = torch.randint(0, 256, (2, 211, 103, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+@pytest.mark.parametrize("wide", [1, 21, 103, 1400])
+@pytest.mark.parametrize("layout", ["channels last", "planes", "neither"])
+def test_sums_in_pieces_agree_with_bands(wide, layout, monkeypatch):
+    images = torch.randint(0, 256, (2, 211, wide, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    images = {"channels last": images, "planes": images.contiguous(), "neither": images.flip(3).transpose(2, 3)}[layout]
     by_bands = module._shorten(module._narrow(images, 96), 64)
-    monkeypatch.setattr(module, "_KERNEL_ELEMENTS", 10_000)  # the last piece is one line
-    torch.testing.assert_close(resize(images, 64, 96), by_bands, atol=KERNEL, rtol=0)
-    monkeypatch.setattr(module, "_KERNEL_LINE", 100)  # a line too long for the kernel
+    monkeypatch.setattr(row_sums, "_AT_A_TIME", 10_000)
+    torch.testing.assert_close(resize(images, 64, 96), by_bands, atol=BANDS, rtol=0)
+    torch.testing.assert_close(resize(images.half() / 255, 64, 96), by_bands, atol=3e-4, rtol=0)
+    monkeypatch.setattr(module, "LONGEST_SIDE", 100)  # a side too long for sums
+    monkeypatch.setattr(module, "resize_by_sums", None)
     torch.testing.assert_close(resize(images, 64, 96), by_bands, atol=1e-6, rtol=0)
+
+
+def test_what_comes_of_sums_is_laid_out_as_images_are_and_shares_nothing():
+    planes = torch.rand(2, 3, 64, 96)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        images = planes.contiguous(memory_format=layout)
+        for size in ((64, 96), (32, 96), (64, 32), (96, 128)):
+            made = resize(images, *size)
+            assert made.stride() == torch.empty(2, 3, *size).contiguous(memory_format=layout).stride()
+            assert made.untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
+
+
+def test_rows_are_cut_into_few_lengths():
+    """The kernel is compiled for each length, and kept."""
+    lengths = {stop - start for width in range(1, 9000) for start, stop in row_sums._parts(width)}
+    assert lengths == {*range(1, 64), *range(64, 2049, 64)}
+    for width in (1, 63, 100, 2048, 2049, 5000):
+        covered = [column for start, stop in row_sums._parts(width) for column in range(start, stop)]
+        assert sorted(set(covered)) == list(range(width))
 
 
 def _under_torch_func(images):

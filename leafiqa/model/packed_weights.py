@@ -1,0 +1,81 @@
+"""A convolution's weights in the order in which oneDNN's kernels read them, kept instead of made for each picture.
+
+Which order that is depends on the kernel, thus on the size of the features and on how many threads compute. Weights in
+torch's order are put into it in each call: of a small network on one core a tenth of the time. Weights in the order of
+another size are put right, too, but slowly; so there are some for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Orders kept of one convolution, each of which takes the memory of its weights; and sizes remembered to be met again.
+_MOST, _MOST_MET = 6, 16
+_TOLERANCE = 1e-4
+
+Convolve = Callable[[Tensor], Tensor]
+
+
+class PackedWeights:
+    """The orders of one convolution's weights that were needed more than once.
+
+    The first picture of a size is computed with the weights as they are: there may be no other. With the second one an
+    order is made, and kept if it gives the same. Copies and pickles start with none.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[int, ...], Tensor | None] = {}
+        self._met: dict[tuple[int, ...], None] = {}
+
+    def __deepcopy__(self, memo: Any) -> PackedWeights:
+        return PackedWeights()
+
+    def __reduce__(self) -> tuple[type[PackedWeights], tuple[()]]:
+        return PackedWeights, ()
+
+    def convolve(
+        self,
+        features: Tensor,
+        weight: Tensor,
+        geometry: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int],
+        convolve: Convolve,
+    ) -> Tensor:
+        """Return what `convolve` makes with the weights in the best order there is.
+
+        Args:
+            features: `(B, C, h, w)` float32, channels-last, on the CPU.
+            weight: the weights, in torch's order; always the same ones, but for one line of zeros more.
+            geometry: padding, stride, dilation and groups.
+            convolve: given weights, convolves these features with them.
+        """
+        # Of one pixel's kernels the order does not depend on where the pixels lie.
+        pixels = features.shape[2:] if weight.shape[2:].numel() > 1 else (features.shape[2:].numel(),)
+        key = (torch.get_num_threads(), features.shape[0], *weight.shape[2:], *geometry[0], *pixels)
+        if key in self._of:
+            packed = self._of[key]
+            return convolve(weight if packed is None else packed)
+        made = convolve(weight)
+        if len(self._of) < _MOST:
+            if key in self._met:
+                self._of[key] = _packed(features, weight, geometry, convolve, made)
+            self._met[key] = None
+            for oldest in list(self._met)[:-_MOST_MET]:
+                self._met.pop(oldest, None)
+        return made
+
+
+def _packed(features: Tensor, weight: Tensor, geometry: Any, convolve: Convolve, expected: Tensor) -> Tensor | None:
+    """Return the weights in the order for these features; None where that is not offered, or gives something else."""
+    padding, stride, dilation, groups = geometry
+    try:
+        packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]
+            weight.to_mkldnn(), padding, stride, dilation, groups, list(features.shape)
+        )
+        made = convolve(packed)
+    except (RuntimeError, NotImplementedError, AttributeError, TypeError):
+        return None
+    return packed if torch.allclose(made, expected, rtol=_TOLERANCE, atol=_TOLERANCE) else None
