@@ -10,7 +10,6 @@ import json
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.registry import aliases, bundled, names
 from leafiqa.onnx.exporting import network_model, reduction, without_weights
-from leafiqa.onnx.preprocessing_graph import resizing_model
 from leafiqa.onnx.stored_graphs import FOLDER, architecture_key
 
 
@@ -19,8 +18,6 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for old in FOLDER.glob("*"):
         old.unlink()
-    for kind in ("uint8", "float"):
-        (FOLDER / f"resizing-{kind}.onnx").write_bytes(resizing_model(kind).SerializeToString())
     for name in names():
         if name in aliases():
             continue

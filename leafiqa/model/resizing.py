@@ -22,7 +22,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from leafiqa.model.row_sums import LONGEST_SIDE, resize_by_sums
+from leafiqa.model.row_sums import resize_by_sums
 
 # Outputs computed by one matrix product. Larger blocks waste multiplications on zeros, smaller ones launches.
 _BLOCK = 64
@@ -110,7 +110,7 @@ def _takes_kernel(images: Tensor, height: int, width: int) -> bool:
     if images.device.type == "cuda":
         reduction = max(images.shape[2] / height, images.shape[3] / width)
         return min(height, width) >= 2 and reduction <= _GPU_REDUCTION and images.numel() <= _GPU_ELEMENTS
-    return images.device.type == "cpu" and max(images.shape[2:]) <= LONGEST_SIDE
+    return images.device.type == "cpu"
 
 
 def _by_gpu_kernel(images: Tensor, height: int, width: int) -> Tensor:

@@ -21,7 +21,7 @@ from leafiqa.model.card import Card
 from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.onnx.packages import need
-from leafiqa.onnx.runtime_resizing import Resizer
+from leafiqa.onnx.runtime_resizing import resize
 from leafiqa.onnx.sessions import open_session
 from leafiqa.onnx.stored_graphs import network_of
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Images that are scored at the same time where the caller does not say: each is held in full size.
 _MOST_AT_ONCE = 16
 # Attributes that are of this process.
-_OPENED = ("_resizer", "_network", "_lock", "_on_all_cores")
+_OPENED = ("_network", "_lock", "_on_all_cores")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,6 @@ class OnnxMetric:
         self._open()
 
     def _open(self) -> None:
-        self._resizer = Resizer()
         self._network = open_session(self._graph, weights=self._weights, threads=1)
         self._lock = threading.Lock()
         self._on_all_cores: Any = None
@@ -215,7 +214,7 @@ class OnnxMetric:
             if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
                 raise InputError(f"a float image must lie in [0, 1]; it spans [{low:.4g}, {high:.4g}]")
         height, width = self.preprocess.size_for(*(decoded.size or pixels.shape[1:3]))
-        return self._resizer.resize(pixels, height, width, threads) / np.float32(white)
+        return resize(pixels, height, width, threads) / np.float32(white)
 
     def score_prepared(self, window: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Score resized images: a single one on this thread, of several as many at the same time as there are cores."""

@@ -17,24 +17,6 @@ OPSET = 18
 IR_VERSION = 9
 
 
-def resizing_model(kind: str) -> Any:
-    """Return a model that resizes `image`, `(N, H, W, 3)`, to `size`, int64 `(4,)`: float32 `resized`.
-
-    Values stay in the range that they come in.
-
-    Args:
-        kind: of pixels, "uint8" or "float".
-    """
-    from onnx import TensorProto, helper
-
-    element = getattr(TensorProto, kind.upper())
-    image = helper.make_tensor_value_info("image", element, ["N", "H", "W", 3])
-    size = helper.make_tensor_value_info("size", TensorProto.INT64, [4])
-    resized = helper.make_tensor_value_info("resized", TensorProto.FLOAT, ["N", "h", "w", 3])
-    graph = helper.make_graph(_resize_nodes(), "resizing", [image, size], [resized])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-
-
 def _resize_nodes() -> list[Any]:
     from onnx import TensorProto, helper
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +47,6 @@ def stored_graph(card: Card) -> tuple[bytes, dict[str, Any]] | None:
     if Preprocess.from_dict(card.preprocess).multiple % told["multiple"]:
         return None
     return place.read_bytes(), told
-
-
-@lru_cache(maxsize=2)
-def resizing_graph(kind: str) -> bytes:
-    """Return the graph that resizes pixels, of `kind` "uint8" or "float"."""
-    return (FOLDER / f"resizing-{kind}.onnx").read_bytes()
 
 
 def network_of(weights: Path, card: Card) -> tuple[bytes, dict[str, NDArray[np.float32]]]:

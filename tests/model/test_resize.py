@@ -52,9 +52,6 @@ def test_sums_in_pieces_agree_with_bands(wide, layout, monkeypatch):
     monkeypatch.setattr(row_sums, "_AT_A_TIME", 10_000)
     torch.testing.assert_close(resize(images, 64, 96), by_bands, atol=BANDS, rtol=0)
     torch.testing.assert_close(resize(images.half() / 255, 64, 96), by_bands, atol=3e-4, rtol=0)
-    monkeypatch.setattr(module, "LONGEST_SIDE", 100)  # a side too long for sums
-    monkeypatch.setattr(module, "resize_by_sums", None)
-    torch.testing.assert_close(resize(images, 64, 96), by_bands, atol=1e-6, rtol=0)
 
 
 def test_what_comes_of_sums_is_laid_out_as_images_are_and_shares_nothing():

@@ -46,7 +46,7 @@ def test_every_bundled_student_agrees_with_torch_and_needs_no_export(name, pictu
 
 def test_every_architecture_has_its_graph_and_there_are_no_others():
     cards = [bundled(name)[1] for name in names() if name not in aliases()]
-    wanted = {architecture_key(card) for card in cards} | {"resizing-uint8", "resizing-float"}
+    wanted = {architecture_key(card) for card in cards}
     told = "run python -m benchmarks.onnx_graphs"
     assert {path.stem for path in FOLDER.glob("*.onnx")} == wanted, told
 
@@ -138,20 +138,25 @@ def test_order_and_mixed_sizes(by_runtime, metric, tmp_path):
 def test_large_pictures_are_resized_in_pieces(size, by_runtime, metric, monkeypatch):
     pixels = make_picture(*size)
     expected = metric(pixels).item()
-    monkeypatch.setattr(module, "_PIECE_PIXELS", 1000)
-    run, given_pixels, made_pixels = module.Resizer._run, [], []
+    monkeypatch.setattr(module, "_AT_A_TIME", 1000)
+    monkeypatch.setattr(module, "_WIDEST", 300)
+    matrix, shorten, looked_at, made = module._matrix, module._shortened, [], []
 
-    def counted(self, pixels, height, width):
-        made = run(self, pixels, height, width)
-        given_pixels.append(pixels.shape[1] * pixels.shape[2])
-        made_pixels.append(made.shape[1] * made.shape[2])
-        return made
+    def counted(sums):
+        looked_at.append(sums.high - sums.low)
+        return matrix(sums)
 
-    monkeypatch.setattr(module.Resizer, "_run", counted)
+    def shortened(*given):
+        made.append(shorten(*given))
+        return made[-1]
+
+    monkeypatch.setattr(module, "_matrix", counted)
+    monkeypatch.setattr(module, "_shortened", shortened)
     for given in (pixels, pixels.astype(np.float32) / 255):
         assert by_runtime(given)[0] == pytest.approx(expected, abs=TOLERANCE)
-    # A piece at a time, or one line; and a strip is not widened before it is shortened.
-    assert max(given_pixels) <= max(1000, *size) and max(made_pixels) <= 768 * 192
+    # As many lines as fit, or those of one sum; and a strip is not widened before it is shortened.
+    assert len(looked_at) > 20 and max(looked_at) <= max(1000 // 3, 2 * 3000 // 192 + 2)
+    assert max(one.size for one in made) <= 768 * 192 * 3
 
 
 def test_several_pictures_go_through_the_network_at_the_same_time(by_runtime, picture, tmp_path, monkeypatch):
