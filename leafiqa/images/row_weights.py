@@ -1,4 +1,4 @@
-"""How lines of pixels are weighted in antialiased resizing: a triangle filter as wide as the reduction. No torch here."""
+"""How lines of pixels are weighted in antialiased resizing: a triangle as wide as the reduction. No torch is needed."""
 
 from __future__ import annotations
 
