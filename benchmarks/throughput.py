@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def draw(folder: Path, count: int) -> list[str]:
     """Make `count` different JPEGs of 512x512 out of the demo's photographs: turned, flipped, shifted, grained."""
-    photographs = [np.asarray(Image.open(file).convert("RGB")) for file in sorted(PICTURES.glob("*.jpg"))]
+    photographs = [np.asarray(Image.open(file).convert("RGB"))[:512, :512] for file in sorted(PICTURES.glob("*.jpg"))]
     paths = []
     for index in range(count):
         path, rng = folder / f"{index:04}.jpg", np.random.default_rng(index)

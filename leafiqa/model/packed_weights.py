@@ -1,8 +1,8 @@
 """A convolution's weights in the order in which oneDNN's kernels read them, kept instead of made for each picture.
 
 Which order that is depends on the kernel, thus on the size of the features and on how many threads compute. Weights in
-torch's order are put into it in each call: of a small network on one core a tenth of the time. Weights in the order of
-another size are put right, too, but slowly; so there are some for each.
+torch's order are put into it in each call, which a small network feels. Weights in the order of another size are put
+right, too, but slowly; so there are some for each.
 """
 
 from __future__ import annotations

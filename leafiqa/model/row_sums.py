@@ -1,7 +1,7 @@
 """Resizing on a CPU where no gradient is wanted: each line of the result is a weighted sum of a few lines.
 
-Sums of rows with weights are what embedding bags of recommender systems are made of; torch's kernel for these takes an
-eighth of the time of its antialiased resizing. Rows of pixels are summed to a lower image, which is transposed, so that
+Sums of rows with weights are what embedding bags of recommender systems are made of; torch's kernel for these takes a
+fraction of the time of its antialiased resizing. Rows of pixels are summed to a lower image, which is transposed, so that
 what were columns are rows.
 """
 
