@@ -7,8 +7,8 @@ computed once, its readers go on learning beside a third one, for newer generato
 teacher's scores on one scale, from the first `leaf`'s own scores where it had learned already, and from degraded
 pictures.
 
-With `--begin weights/hub/leaf_lite2.first.safetensors` the same is done with the first larger student; `EPOCH.pt` is then
-of `leafiqa distill benchmarks/distill_leaf2_wide.toml`.
+With `--begin weights/hub/leaf_lite2.first.safetensors` the same is done with the first larger student; `EPOCH.pt` is
+then of `leafiqa distill benchmarks/distill_leaf2_wide.toml`.
 
 Run from the repository root, with the data beside it and the further pictures extracted to `../runs/more`.
 """

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Orders kept of one convolution, each of which takes the memory of its weights; and sizes remembered to be met again.
-_MOST, _MOST_MET = 6, 16
+# Orders kept of one convolution, each of which takes the memory of its weights: so many, and more of small weights, as
+# long as all take no more bytes. Sizes remembered to be met again.
+_MOST, _MOST_OF_SMALL, _BYTES = 6, 64, 1 << 20
+_MOST_MET = 64
 _TOLERANCE = 1e-4
 
 Convolve = Callable[[Tensor], Tensor]
@@ -24,12 +26,12 @@ class PackedWeights:
     """The orders of one convolution's weights that were needed more than once.
 
     The first picture of a size is computed with the weights as they are: there may be no other. With the second one an
-    order is made, and kept if it gives the same. Copies and pickles start with none.
+    order is made, and kept if it gives the same, as long as there is room. Copies and pickles start with none.
     """
 
     def __init__(self) -> None:
         self._of: dict[tuple[int, ...], Tensor | None] = {}
-        self._met: dict[tuple[int, ...], None] = {}
+        self._met: set[tuple[int, ...]] = set()
 
     def __deepcopy__(self, memo: Any) -> PackedWeights:
         return PackedWeights()
@@ -59,12 +61,15 @@ class PackedWeights:
             packed = self._of[key]
             return convolve(weight if packed is None else packed)
         made = convolve(weight)
-        if len(self._of) < _MOST:
-            if key in self._met:
-                self._of[key] = _packed(features, weight, geometry, convolve, made)
-            self._met[key] = None
-            for oldest in list(self._met)[:-_MOST_MET]:
-                self._met.pop(oldest, None)
+        if len(self._of) >= max(_MOST, min(_MOST_OF_SMALL, _BYTES // weight.nbytes)):
+            return made
+        if key in self._met:
+            self._of[key] = _packed(features, weight, geometry, convolve, made)
+            self._met.discard(key)
+        elif len(self._met) < _MOST_MET:
+            self._met.add(key)
+        else:
+            self._met.clear()
         return made
 
 

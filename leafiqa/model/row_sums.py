@@ -1,11 +1,13 @@
 """Resizing on a CPU where no gradient is wanted: each line of the result is a weighted sum of a few lines.
 
 Sums of rows with weights are what embedding bags of recommender systems are made of; torch's kernel for these takes a
-fraction of the time of its antialiased resizing. Rows of pixels are summed to a lower image, which is transposed, so that
-what were columns are rows.
+fraction of the time of its antialiased resizing. Rows of pixels are summed to a lower image, which is transposed, so
+that what were columns are rows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -28,27 +30,26 @@ def _parts(width: int) -> list[tuple[int, int]]:
     return parts if whole == width else [*parts, (width - _STEP, width)]
 
 
-def _shortened(rows: Tensor, size: int) -> list[tuple[int, int, Tensor]]:
+def _shortened(rows: Tensor, size: int) -> Iterator[tuple[int, int, Tensor]]:
     """Resize along the first dimension.
 
     Args:
         rows: `(n, k)`, of any dtype and layout.
         size: rows that it shall have.
 
-    Returns:
+    Yields:
         Parts `(start, stop, values)` of the result, `(size, stop - start)` float32 each, in `rows`' range.
     """
-    if len(rows) == size:
-        return [(0, rows.shape[1], rows.float())]
-    found = []
     for start, stop in _parts(rows.shape[1]):
+        if len(rows) == size:
+            yield start, stop, rows[:, start:stop].float()
+            continue
         made = []
         for sums in sums_of_lines(len(rows), size, _AT_A_TIME // (stop - start)):
             lines, weights = torch.from_numpy(sums.lines), torch.from_numpy(sums.weights)
             piece = rows[sums.low : sums.high, start:stop].float().contiguous()
             made.append(nn.functional.embedding_bag(lines, piece, per_sample_weights=weights, mode="sum"))
-        found.append((start, stop, made[0] if len(made) == 1 else torch.cat(made)))
-    return found
+        yield start, stop, made[0] if len(made) == 1 else torch.cat(made)
 
 
 def _resize_plane(plane: Tensor, first: int, second: int, group: int = 1) -> Tensor:
@@ -69,11 +70,10 @@ def _resize_plane(plane: Tensor, first: int, second: int, group: int = 1) -> Ten
     across = turned.view(plane.shape[1] // group, group * first)
     if len(across) == second:
         return turned
-    parts = _shortened(across, second)
-    if len(parts) == 1:
-        return parts[0][2].view(second * group, first)
     made = torch.empty(second, group * first, dtype=torch.float32, device="cpu")
-    for start, stop, values in parts:
+    for start, stop, values in _shortened(across, second):
+        if stop - start == group * first:
+            return values.view(second * group, first)
         made[:, start:stop].copy_(values)
     return made.view(second * group, first)
 
@@ -98,9 +98,10 @@ def resize_by_sums(images: Tensor, height: int, width: int) -> Tensor:
             place.copy_(_resize_plane(image.reshape(high, wide * 3), height, width, 3).t())
         return made.view(count, height, width, 3).permute(0, 3, 1, 2)
     out = torch.empty(count, 3, height, width, dtype=torch.float32, device="cpu")
-    for plane, place in zip(images.flatten(0, 1), out.flatten(0, 1)):
-        if downwards:
-            place.copy_(_resize_plane(plane, height, width).t())
-        else:
-            place.copy_(_resize_plane(plane.t(), width, height))
+    for image, places in zip(images, out):
+        for plane, place in zip(image, places):
+            if downwards:
+                place.copy_(_resize_plane(plane, height, width).t())
+            else:
+                place.copy_(_resize_plane(plane.t(), width, height))
     return out

@@ -58,17 +58,24 @@ def test_threads_have_orders_of_their_own(metric, made):
 
 
 @torch.no_grad()
-def test_orders_of_many_sizes_do_not_pile_up(metric, made):
+def test_orders_of_many_sizes_do_not_pile_up(metric, made, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_MET", 16)
+    monkeypatch.setattr(module, "_MOST", 2)
     fused = fuse(metric.student)
-    convolution = next(one for one in fused.modules() if isinstance(one, FusedConvolution))
+    convolutions = [one for one in fused.modules() if isinstance(one, FusedConvolution)]
     for side in range(32, 32 * 40, 32):
         fused(picture(32, side))
-    assert not made and len(convolution.packed._met) == module._MOST_MET
-    for side in range(32, 32 * 10, 32):
+    assert not made and all(0 < len(one.packed._met) <= 16 for one in convolutions)
+    for side in range(32, 32 * 8, 32):
         expected = fused(picture(32, side))
         for _ in range(2):
             torch.testing.assert_close(fused(picture(32, side)), expected, atol=1e-5, rtol=0)
-    assert len(convolution.packed._of) == module._MOST
+    for one in convolutions:
+        size = sum(order.numel() * 4 for order in one.packed._of.values())
+        assert size <= max(2 * one.weight.nbytes, module._BYTES) + one.weight.nbytes
+    assert any(len(one.packed._of) == 2 for one in convolutions) and any(
+        len(one.packed._of) > 2 for one in convolutions
+    )
 
 
 @pytest.mark.parametrize("wrong", ["values", "error"])

@@ -20,6 +20,7 @@ import leafiqa
 from leafiqa.errors import ImageError, ImageWarning, InputError
 from leafiqa.model.device import cuda_may_be_there
 from leafiqa.model.registry import aliases, bundled, names
+from leafiqa.model.resizing import resize
 from leafiqa.onnx import runtime_resizing as module
 from leafiqa.onnx.stored_graphs import FOLDER, architecture_key, stored_graph
 from tests.conftest import invoke, make_picture
@@ -132,6 +133,15 @@ def test_order_and_mixed_sizes(by_runtime, metric, tmp_path):
         Image.fromarray(pixels).save(paths[-1])
     mixed = [paths[i] if i % 2 else pictures[i] for i in range(20)]
     np.testing.assert_allclose(by_runtime(mixed), metric(pictures).numpy(), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("size", [(512, 512), (211, 1500), (900, 37), (5, 3), (1, 1), (3000, 1), (1, 3000)])
+def test_pixels_are_resized_as_in_torch(size):
+    pixels = make_picture(*size)
+    for given in (pixels, pixels.astype(np.float32) / 255):
+        white = 255 if given.dtype == np.uint8 else 1
+        expected = resize(torch.from_numpy(given).permute(2, 0, 1)[None], 96, 160)[0].permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(module.resize(given[None], 96, 160)[0] / white, expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("size", [(211, 150), (3000, 1), (1, 3000)])
