@@ -147,7 +147,7 @@ class OnnxMetric:
             decoded = self.decode(images)  # type: ignore[arg-type]
             for note in decoded.notes:
                 warn_of_image(f"{short_name(images)}: {note}")
-            prepared = self.prepare_decoded(decoded)
+            prepared = self._prepare(decoded, self.most_at_once)
             return np.array([self._score(prepared, self._network_for_one())], np.float32)
         # The arrays of a list are there at once; one that an iterator gives may be filled again for the next image.
         copy = not isinstance(images, (list, tuple))
@@ -200,6 +200,9 @@ class OnnxMetric:
         Raises:
             InputError: float pixels outside [0, 1].
         """
+        return self._prepare(decoded, 1)
+
+    def _prepare(self, decoded: Decoded, threads: int) -> NDArray[np.float32]:
         pixels, white = decoded.pixels[None], 255
         if pixels.dtype != np.uint8:
             pixels, white = np.ascontiguousarray(pixels, dtype=np.float32), 1
@@ -207,7 +210,7 @@ class OnnxMetric:
             if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
                 raise InputError(f"a float image must lie in [0, 1]; it spans [{low:.4g}, {high:.4g}]")
         height, width = self.preprocess.size_for(*(decoded.size or pixels.shape[1:3]))
-        return resize(pixels, height, width) / np.float32(white)
+        return resize(pixels, height, width, threads) / np.float32(white)
 
     def prepare_several(self, opened: Sequence[Decoded]) -> list[NDArray[np.float32]]:
         """Check and resize images, one after the other."""

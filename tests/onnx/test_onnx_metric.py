@@ -150,6 +150,7 @@ def test_large_pictures_are_resized_in_pieces(size, by_runtime, metric, monkeypa
     expected = metric(pixels).item()
     monkeypatch.setattr(module, "_AT_A_TIME", 1000)
     monkeypatch.setattr(module, "_WIDEST", 300)
+    monkeypatch.setattr(module, "_LARGE", 0)  # shared by threads, as it is one picture
     matrix, shorten, looked_at, made = module._matrix, module._shortened, [], []
 
     def counted(sums):
