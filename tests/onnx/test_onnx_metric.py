@@ -151,9 +151,11 @@ def test_large_pictures_are_resized_in_pieces(size, by_runtime, metric, monkeypa
     monkeypatch.setattr(module, "_AT_A_TIME", 1000)
     monkeypatch.setattr(module, "_WIDEST", 300)
     monkeypatch.setattr(module, "_LARGE", 0)  # shared by threads, as it is one picture
-    matrix, shorten, looked_at, made = module._matrix, module._shortened, [], []
+    monkeypatch.setattr(by_runtime, "most_at_once", 2)
+    matrix, shorten, looked_at, made, threads = module._matrix, module._shortened, [], [], set()
 
     def counted(sums):
+        threads.add(threading.current_thread())
         looked_at.append(sums.high - sums.low)
         return matrix(sums)
 
@@ -168,6 +170,7 @@ def test_large_pictures_are_resized_in_pieces(size, by_runtime, metric, monkeypa
     # As many lines as fit, or those of one sum; and a strip is not widened before it is shortened.
     assert len(looked_at) > 20 and max(looked_at) <= max(1000 // 3, 2 * 3000 // 192 + 2)
     assert max(one.size for one in made) <= 768 * 192 * 3
+    assert len(threads) > 1 and threading.current_thread() not in threads
 
 
 def test_several_pictures_go_through_the_network_at_the_same_time(by_runtime, picture, tmp_path, monkeypatch):
