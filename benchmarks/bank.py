@@ -1,4 +1,4 @@
-"""Pictures of a pack on a GPU, each with two degraded versions: `python -m benchmarks.bank PACK FOLDER [SHARD...]`.
+"""Pictures of a pack on a GPU, some with two degraded versions: `python -m benchmarks.bank PACK FOLDER [SHARD...]`.
 
 Degrading takes longer than training on a GPU does, so it is done once, by all cores, a shard at a time, and a run then
 cuts its pictures out of what lies in the GPU's memory.
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -26,8 +25,11 @@ from benchmarks.packed import Packed, shard_path
 from leafiqa.images.loading import cores
 from leafiqa.training.degradations.arrays import LEVELS
 from leafiqa.training.degradations.ladders import DEGRADATIONS, degrade
+from leafiqa.training.degradations.nothing import null_image
 
 _STEPS = 2
+# Share of the train pictures that are degraded: it is most of the work, and a step needs few of them.
+_DEGRADED = 0.4
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def prepare(pack: Path, shard: int, folder: Path) -> int:
         with Image.open(io.BytesIO(data[told.start : told.start + told.size])) as image:
             width, height = image.size
         kind, levels = "", ()
-        if told.split == "train":
+        if told.split == "train" and rng.random() < _DEGRADED:
             kind = list(DEGRADATIONS)[int(rng.integers(len(DEGRADATIONS)))]
             levels = tuple(sorted(int(level) + 1 for level in rng.choice(LEVELS, _STEPS, replace=False)))
         pictures.append(Prepared(told, height, width, end, kind, levels))
@@ -106,28 +108,46 @@ def prepare(pack: Path, shard: int, folder: Path) -> int:
 
 
 class Bank:
-    """Prepared shards in a device's memory.
+    """Prepared shards in a device's memory, and pictures of nothing.
 
     Args:
         folder: where `prepare` wrote them.
         shards: their numbers.
         device: the device.
+        nothing: side of the pictures of nothing, see `null_image`.
+        nulls: how many of those there are.
 
     Attributes:
         pictures: what is known of each.
+        pixels: all of them one after the other, `(pixels, 3)` uint8.
+        starts: at which pixel each picture begins, those of nothing last; a degraded version follows its picture.
+        heights: of each, those of nothing last.
+        widths: of each, those of nothing last.
     """
 
-    def __init__(self, folder: Path, shards: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, shards: Sequence[int], device: torch.device, nothing: int = 448, nulls: int = 64
+    ) -> None:
+        files = [np.memmap(folder / f"s{shard}.u8", np.uint8, "r") for shard in shards]
+        rng = np.random.default_rng(0)
+        empty = np.stack([null_image(nothing, rng) for _ in range(nulls)])
+        flat = torch.empty(sum(map(len, files)) + empty.size, dtype=torch.uint8, device=device)
         self.pictures: list[Prepared] = []
-        self._where: list[tuple[Tensor, int]] = []
-        for shard in shards:
-            pixels: NDArray[np.uint8] = np.memmap(folder / f"s{shard}.u8", np.uint8, "c")
-            held = torch.from_numpy(pixels).to(device)
+        starts: list[int] = []
+        end = 0
+        for shard, pixels in zip(shards, files):
             for one in json.loads((folder / f"s{shard}.json").read_text(encoding="utf-8")):
                 told = Packed(**one.pop("told"))
-                prepared = Prepared(told, **{**one, "levels": tuple(one["levels"])})
-                self.pictures.append(prepared)
-                self._where.append((held, prepared.start))
+                self.pictures.append(Prepared(told, **{**one, "levels": tuple(one["levels"])}))
+                starts.append(end + self.pictures[-1].start)
+            # A copy in memory first: a device copies pages that are still on disk one by one.
+            flat[end : end + len(pixels)] = torch.from_numpy(np.array(pixels)).to(device)
+            end += len(pixels)
+        flat[end:] = torch.from_numpy(empty.reshape(-1)).to(device)
+        self.pixels = flat.view(-1, 3)
+        self.starts = np.array([*starts, *(end + number * nothing**2 * 3 for number in range(nulls))]) // 3
+        self.heights = np.array([one.height for one in self.pictures] + [nothing] * nulls)
+        self.widths = np.array([one.width for one in self.pictures] + [nothing] * nulls)
 
     def several(self, numbers: Sequence[int], version: int = 0) -> list[Tensor]:
         """Return pictures, see `picture`."""
@@ -135,10 +155,9 @@ class Bank:
 
     def picture(self, number: int, version: int = 0) -> Tensor:
         """Return a picture, `(h, w, 3)` uint8; version 0 as it is, 1 and 2 degraded."""
-        one = self.pictures[number]
-        held, start = self._where[number]
-        start += version * one.size
-        return held[start : start + one.size].view(one.height, one.width, 3)
+        height, width = int(self.heights[number]), int(self.widths[number])
+        start = int(self.starts[number]) + version * height * width
+        return self.pixels[start : start + height * width].view(height, width, 3)
 
 
 def main() -> None:

@@ -24,7 +24,8 @@ from torch import Tensor
 
 import benchmarks.readers as readers_of_leaf
 from benchmarks.bank import Bank
-from benchmarks.gpu_runs import Cutter, Lesson, lesson, look_at, probe, run
+from benchmarks.gpu_cuts import Cutter
+from benchmarks.gpu_runs import Lesson, lesson, look_at, probe, run
 from benchmarks.leaf import KEPT, interpolated
 from benchmarks.readers import Material, fit_readers
 from benchmarks.transfer import MOST, TWO
@@ -100,16 +101,7 @@ class Trials:
     ) -> Student:
         """Return the mean of runs from one beginning."""
         states = [
-            run(
-                self.cutter,
-                of,
-                begin,
-                area=LOOKS[n % 3][0],
-                crop=LOOKS[n % 3][1],
-                epochs=epochs,
-                rates=rates,
-                seed=seed + n,
-            )
+            run(self.cutter, of, begin, looks=[LOOKS[n % 3]], epochs=epochs, rates=rates, seed=seed + n)
             for n in range(runs)
         ]
         return with_state(begin, average_states(states))
@@ -143,12 +135,12 @@ class Trials:
         features = look_at(student, self.bank.several(numbers))[1].cpu()
         spoilt, wanted = [], []
         for version in (1, 2):
-            part = [int(n) for name in order for n in rng.choice(of.numbers[name], damaged // (2 * len(order)))]
+            part = [int(n) for name in order for n in rng.choice(of.laddered[name], damaged // (2 * len(order)))]
             spoilt.append(look_at(student, self.bank.several(part, version))[1].cpu())
             pictures = [self.bank.pictures[n] for n in part]
             left = [1 - DEGRADATIONS[one.kind].cost * one.levels[version - 1] for one in pictures]
             wanted.append(of.targets[part].cpu() * torch.tensor(left))
-        nulls = look_at(student, list(self.cutter.nulls))[1].cpu()
+        nulls = look_at(student, self.bank.several(self.cutter.nulls.tolist()))[1].cpu()
         chosen = torch.from_numpy(numbers)
         source = torch.tensor([order.index(self.bank.pictures[int(n)].told.source) for n in numbers])
         material = Material(
