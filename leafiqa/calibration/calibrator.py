@@ -17,7 +17,7 @@ from leafiqa.arguments import two_rising
 from leafiqa.calibration.cross_validation import HEAD_LEAST, Choice, Labels, choose, expected, held_out_agreement
 from leafiqa.calibration.doubts import with_doubts
 from leafiqa.calibration.features import extract
-from leafiqa.calibration.fine_tuning import FULL_LEAST, prepare_images
+from leafiqa.calibration.fine_tuning import FULL_LEAST, features_of, prepare_images
 from leafiqa.calibration.fine_tuning_rung import Material, try_full
 from leafiqa.calibration.fit import Array
 from leafiqa.calibration.merging import with_fit
@@ -328,6 +328,7 @@ def calibrate_metric(
     predicted = expected(labels, rungs, seed)
     choice = choose(labels, rungs, seed)
     student, by = with_fit(metric.student, choice.fit(labels)), "nested group-aware cross-validation on the labels"
+    seen = labels.features
     judged: Judged | None = None
     if evidence is not None:
         held_out = {path.resolve() for path in table.elsewhere}
@@ -341,16 +342,16 @@ def calibrate_metric(
                 f"fine-tuning needs at least {FULL_LEAST} images with labels or evidence, got {count}: left out"
             )
         else:
-            material = Material(
-                metric.student, labels, prepare_images(metric, [row.path for row in kept]), judged, rungs, seed, runs
-            )
+            images = prepare_images(metric, [row.path for row in kept])
+            material = Material(metric.student, labels, images, judged, rungs, seed, runs)
             tuned, tuned_predicted = try_full(material, tuning)
             by = "group-aware cross-validation on the labels, which also decided whether to fine-tune"
             if tuned is not None:
                 student, predicted, choice = tuned, tuned_predicted, Choice("full", choice.ridge)
+                seen = features_of(student, images)
             else:
                 predicted = tuned_predicted
-    with_doubts(student, metric.student, labels.logits, labels.features, targets, weights, predicted.predictions)
+    with_doubts(student, metric.student, labels.logits, seen, targets, weights, predicted.predictions)
     stands_for = np.array([row.stands_for for row in kept])
     weighted = bool(np.ptp(stands_for) > 0)
     own_low, own_high = metric.score_range

@@ -27,7 +27,8 @@ def with_doubts(
         calibrated: the student with the calibration in its weights; changed in place. Without aspects it is left alone.
         base: the student before.
         logits: `(n,)` of the base, of the labelled images.
-        features: `(n, F)` standardised features of the base.
+        features: `(n, F)` standardised features of the calibrated student: those of the base, unless the backbone was
+            trained. Its errors follow from what it sees itself, and are to hold as it tells them.
         targets: `(n,)` MOS brought to [0, 1].
         weights: `(n,)` of the labels.
         held_out: `(n,)` predictions in [0, 1] by calibrations on other groups.
@@ -38,13 +39,11 @@ def with_doubts(
     aspects, known = calibrated.aspects, base.aspects
     if aspects is None or known is None:
         return calibrated
-    slope = fit_scale(logits, targets, weights).slope
     place = known.stretch.device
-    before = torch.from_numpy(logits).float().to(place)
+    aspects.stretch.copy_(known.stretch * fit_scale(logits, targets, weights).slope)
     standard = torch.from_numpy(features).float().to(place)
-    severities, shares = known.severities(standard), base.shares(standard)
-    errors = known.errors(before / known.stretch, severities, shares) * known.stretch * slope
+    own = calibrated.read(standard) / aspects.stretch
+    errors = aspects.errors(own, aspects.severities(standard), calibrated.shares(standard)) * aspects.stretch
     predicted = torch.from_numpy(held_out).float().clamp(1e-4, 1 - 1e-4).logit()
-    aspects.stretch.copy_(known.stretch * slope)
     aspects.doubt.fill_(doubt_of(residuals(predicted, torch.from_numpy(targets).float()), errors.cpu()))
     return calibrated

@@ -143,9 +143,19 @@ def _loss(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 @torch.no_grad()
 def predict(student: Student, images: Sequence[Tensor]) -> Array:
     """Return a student's scores in [0, 1], `(n,)`, of images as `prepare_images` returns them."""
+    return _each(student, images, lambda looking, pixels: looking(pixels).sigmoid())
+
+
+@torch.no_grad()
+def features_of(student: Student, images: Sequence[Tensor]) -> Array:
+    """Return a student's standardised features, `(n, F)`, of images as `prepare_images` returns them."""
+    return _each(student, images, lambda looking, pixels: looking.standardise(looking.features(pixels)))
+
+
+def _each(student: Student, images: Sequence[Tensor], look: Callable[[Student, Tensor], Tensor]) -> Array:
     device = student.feature_mean.device
     fused = fused_copy(student)
     # On a host one after the other: what lies between two layers stays in the processor's cache.
     looking, size = (student, _BATCH) if fused is None else (fused, 1)
-    scores = in_batches(lambda pixels: looking(as_floats(pixels, device)).sigmoid(), images, size)
-    return scores.cpu().double().numpy()
+    found = in_batches(lambda pixels: look(looking, as_floats(pixels, device)), images, size)
+    return found.cpu().double().numpy()
