@@ -3,9 +3,9 @@
 The first `leaf` was fine-tuned on parts of two train sets (`benchmarks.calibrated`). What that changed of the backbone
 is added to the new `leaf`'s (task arithmetic, Ilharco et al., ICLR 2023), the two readers and their gate are taken as
 they are, and the third reader, which knows newer generators, is put on the scale of the same human scores; so is the
-whole at the end. Its errors are those held out of folds, and as much more as `leaf` itself is further from its teacher
-on pictures that it did not learn from. No other human score is read. Accuracy is measured on `val`, which nothing was
-trained on.
+whole at the end. Its errors are made so wide that they hold what was held out of folds, and as much more as `leaf`
+itself is further from its teacher on pictures that it did not learn from. No other human score is read. Accuracy is
+measured on `val`, which nothing was trained on.
 
 The students are stored as what differs from `leaf`.
 """
@@ -149,8 +149,9 @@ def make(tag: str, leaf: Metric, folder: Path) -> None:
     card["training"]["calibration"]["carried_over"] = (
         f"python -m benchmarks.carried: the backbone is leaf's and what calibrating the first leaf changed of its own; "
         f"two readers and their gate are those of {before.metric_name} {before.card.short_hash}; the third reader is "
-        "leaf's, on the scale of the same human scores; its errors are those held out of folds, and as much more as "
-        "leaf is further from its teacher on `val` (no human score of it) than on the labelled pictures"
+        "leaf's, on the scale of the same human scores; its errors are its own on the labelled pictures, made so wide "
+        "that they hold what was held out of folds, and as much more as leaf is further from its teacher on `val` (no "
+        "human score of it) than on the labelled pictures"
     )
     file.with_suffix(".json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(name, len(rows), calibration.expected, flush=True)

@@ -66,6 +66,17 @@ def gpu_table() -> str:
     return "\n".join(lines)
 
 
+def gpu_networks_table() -> str:
+    """Return how many images a second forms of the bare network do on a GPU, as Markdown."""
+    found = json.loads((RESULTS / "gpu_speed.json").read_text(encoding="utf-8"))["networks"]
+    lines = ["| network | images a second | largest difference of scores |", "|---|---:|---:|"]
+    for name, of in found.items():
+        form, _, batch = name.rpartition(", ")
+        if batch == "64" and "images_a_second" in of:
+            lines.append(f"| {form} | {of['images_a_second']} | {of['off']:.0e} |")
+    return "\n".join(lines)
+
+
 def filled(page: Path, tables: dict[str, str]) -> str:
     """Return a page with its tables made anew."""
     text = page.read_text(encoding="utf-8")
@@ -78,7 +89,16 @@ def filled(page: Path, tables: dict[str, str]) -> str:
 def pages() -> dict[Path, str]:
     """Return the pages with their tables made anew."""
     return {
-        PAGE: filled(PAGE, {"ways": ways_table(), "gpu": gpu_table(), "draft": draft_table(), "sizes": sizes_table()}),
+        PAGE: filled(
+            PAGE,
+            {
+                "ways": ways_table(),
+                "gpu": gpu_table(),
+                "gpu_networks": gpu_networks_table(),
+                "draft": draft_table(),
+                "sizes": sizes_table(),
+            },
+        ),
         CLUSTER_PAGE: filled(CLUSTER_PAGE, {"core": core_table()}),
     }
 

@@ -15,7 +15,8 @@ from scipy.special import expit
 import leafiqa
 from leafiqa.calibration.calibrator import calibrate_metric, check_labels, label_weights, pick_range
 from leafiqa.calibration.cross_validation import Choice, Labels, choose, expected, held_out
-from leafiqa.calibration.fine_tuning import fine_tune, predict, prepare_images
+from leafiqa.calibration.features import extract
+from leafiqa.calibration.fine_tuning import features_of, fine_tune, predict, prepare_images
 from leafiqa.calibration.fit import Fit, fit_head, fit_scale, span
 from leafiqa.calibration.merging import with_fit
 from leafiqa.cli.main import cli
@@ -25,6 +26,7 @@ from leafiqa.labels.copies import join_copies
 from leafiqa.labels.mos_table import Labelled, MosTable, read_mos
 from leafiqa.labels.splits import deal_folds
 from leafiqa.model.student import Student
+from leafiqa.training.augmentation import as_floats
 from tests.conftest import make_picture
 
 
@@ -317,6 +319,9 @@ def test_fine_tuning_learns_labels_that_the_features_do_not_hold(labelled, metri
     assert images[0].dtype == torch.uint8 and images[0].shape[0] == 3
     small = [image[:, :64, :64] if i % 2 else image[:, :64, :96] for i, image in enumerate(images)]  # two shapes
     targets = np.linspace(0.1, 0.9, 16)  # against the noise
+    with torch.no_grad():
+        seen = metric.student.standardise(metric.student.features(as_floats(small[1][None], torch.device("cpu"))))
+    assert features_of(metric.student, small[:2])[1] == pytest.approx(seen[0].numpy(), abs=1e-3)
     before, state = predict(metric.student, small), torch.get_rng_state()
     counted = []
     tuned = fine_tune(metric.student, small, targets, np.ones(16), advance=counted.append)
@@ -336,6 +341,7 @@ def test_full_is_taken_only_if_it_is_clearly_better(labelled, metric, monkeypatc
     monkeypatch.setattr(module, "FULL_LEAST", 30)
     monkeypatch.setattr(module, "prepare_images", lambda metric, paths: list(paths))
     monkeypatch.setattr(tune, "fine_tune", lambda student, *rest: student)
+    monkeypatch.setattr(module, "features_of", lambda student, paths: extract(metric, paths).features)
     with (labelled / "mos.csv").open() as file:
         mos = {labelled / row["image"]: float(row["mos"]) for row in csv.DictReader(file)}
     guess = (lambda path: (mos[path] - 0.6) / 4.8) if better else (lambda path: 0.5)
