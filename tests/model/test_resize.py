@@ -196,15 +196,12 @@ def kilobytes(name):
         return int(next(line for line in file if line.startswith(name)).split()[1])
 images = torch.ones(1, 3, int(sys.argv[1]), int(sys.argv[2]), dtype=torch.uint8)
 Preprocess().resize(images[..., :64, :64])
-before, mapped = kilobytes("VmRSS:"), kilobytes("RssFile:")
-def most():
-    # Pages of torch's own file, taken away by a system short of memory and read again, are not the call's.
-    return kilobytes("VmHWM:") - before - max(0, kilobytes("RssFile:") - mapped)
+before = kilobytes("VmRSS:")
 resized = Preprocess().resize(images)
-peak = most()
+peak = kilobytes("VmHWM:") - before
 assert resized.shape[2] * resized.shape[3] == 320 * 320 and abs(resized.max() - 1 / 255) < 1e-6
 images.float()
-print(peak, most())
+print(peak, kilobytes("VmHWM:") - before)
 """
 
 
