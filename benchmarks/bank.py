@@ -30,6 +30,8 @@ from leafiqa.training.degradations.nothing import null_image
 _STEPS = 2
 # Share of the train pictures that are degraded: it is most of the work, and a step needs few of them.
 _DEGRADED = 0.4
+# Side of the square to whose area pictures were resized for the pack, and how many pictures of nothing there are.
+STORED, _NULLS = 448, 64
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,6 @@ class Bank:
         folder: where `prepare` wrote them.
         shards: their numbers.
         device: the device.
-        nothing: side of the pictures of nothing, see `null_image`.
-        nulls: how many of those there are.
 
     Attributes:
         pictures: what is known of each.
@@ -125,12 +125,10 @@ class Bank:
         widths: of each, those of nothing last.
     """
 
-    def __init__(
-        self, folder: Path, shards: Sequence[int], device: torch.device, nothing: int = 448, nulls: int = 64
-    ) -> None:
+    def __init__(self, folder: Path, shards: Sequence[int], device: torch.device) -> None:
         files = [np.memmap(folder / f"s{shard}.u8", np.uint8, "r") for shard in shards]
         rng = np.random.default_rng(0)
-        empty = np.stack([null_image(nothing, rng) for _ in range(nulls)])
+        empty = np.stack([null_image(STORED, rng) for _ in range(_NULLS)])
         flat = torch.empty(sum(map(len, files)) + empty.size, dtype=torch.uint8, device=device)
         self.pictures: list[Prepared] = []
         starts: list[int] = []
@@ -145,9 +143,9 @@ class Bank:
             end += len(pixels)
         flat[end:] = torch.from_numpy(empty.reshape(-1)).to(device)
         self.pixels = flat.view(-1, 3)
-        self.starts = np.array([*starts, *(end + number * nothing**2 * 3 for number in range(nulls))]) // 3
-        self.heights = np.array([one.height for one in self.pictures] + [nothing] * nulls)
-        self.widths = np.array([one.width for one in self.pictures] + [nothing] * nulls)
+        self.starts = np.array([*starts, *(end + number * STORED**2 * 3 for number in range(_NULLS))]) // 3
+        self.heights = np.array([one.height for one in self.pictures] + [STORED] * _NULLS)
+        self.widths = np.array([one.width for one in self.pictures] + [STORED] * _NULLS)
 
     def several(self, numbers: Sequence[int], version: int = 0) -> list[Tensor]:
         """Return pictures, see `picture`."""

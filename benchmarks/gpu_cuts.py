@@ -6,7 +6,7 @@ fills, and resized by two matrix products whose matrices know its own size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.bank import Bank
-
-STORED = 448
+from benchmarks.bank import STORED, Bank
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,13 @@ class Crops:
 
     def of_version(self, version: int, count: int) -> Crops:
         """Return the same crops of another version of the first `count` pictures."""
-        parts = [getattr(self, name)[:count] for name in ("numbers", "tops", "lefts", "sides", "flips")]
-        return Crops(parts[0], np.full(count, version), *parts[1:])
+        first = Crops(*(getattr(self, one.name)[:count] for one in fields(Crops)))
+        return replace(first, versions=np.full(count, version))
 
 
 def joined(several: list[Crops]) -> Crops:
     """Return several crops as one."""
-    names = ("numbers", "versions", "tops", "lefts", "sides", "flips")
-    return Crops(*(np.concatenate([getattr(one, name) for one in several]) for name in names))
+    return Crops(*(np.concatenate([getattr(crops, one.name) for crops in several]) for one in fields(Crops)))
 
 
 class Cutter:

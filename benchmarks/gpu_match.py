@@ -5,7 +5,8 @@ that it saw, the first `leaf` say together of random crops, degraded pictures an
 large student then learn, beside the teacher's evidence (`benchmarks.gpu_runs`). The same is done without some origins
 (those of `benchmarks.transfer`), beside training for as long from the evidence alone. OUTPUT gets agreement with the
 teacher, each picture's logit and the states of what has seen everything. Each task takes as many seconds as stand
-behind it, or a little more.
+behind it, or a little more. The folder `--weights` holds `leaf_lite0.general`, `leaf_lite2.general` and
+`leaf_lite0.first` with their cards, and the ImageNet state dicts as `tf_efficientnet_lite0.pth` and `..._lite2.pth`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -111,20 +113,12 @@ def _together(all_of: Matching, of: Lesson) -> Others:
     return others(students, [EVERY, EVERY, SEEN, *[EVERY] * len(news)], of)
 
 
-def small_on(all_of: Matching, seconds: float, seed: int) -> None:
-    """Let `leaf` learn from all of them."""
+def on_everything(all_of: Matching, seconds: float, seed: int, begin: str, name: str) -> None:
+    """Let a bundled student learn from all of them."""
     of = lesson(all_of.trials.bank, FOUR, False, all_of.trials.device)
-    made = all_of.on(all_of.made["leaf"], of, seconds, seed, learn_from=_together(all_of, of))
-    all_of.note(f"small-{seed}", made, True)
-    all_of.trials.save(f"small_{seed}", made)
-
-
-def large_on(all_of: Matching, seconds: float, seed: int) -> None:
-    """Let the larger bundled student learn from all of them."""
-    of = lesson(all_of.trials.bank, FOUR, False, all_of.trials.device)
-    made = all_of.on(all_of.made["lite2"], of, seconds, seed, learn_from=_together(all_of, of))
-    all_of.note(f"large-{seed}", made, True)
-    all_of.trials.save(f"large_{seed}", made)
+    made = all_of.on(all_of.made[begin], of, seconds, seed, learn_from=_together(all_of, of))
+    all_of.note(f"{name}-{seed}", made, True)
+    all_of.trials.save(f"{name}_{seed}", made)
 
 
 def left_out(all_of: Matching, seconds: float, seed: int) -> None:
@@ -149,8 +143,8 @@ def left_out(all_of: Matching, seconds: float, seed: int) -> None:
 
 TASKS: dict[str, Callable[[Matching, float, int], None]] = {
     "larger": larger,
-    "small": small_on,
-    "large": large_on,
+    "small": partial(on_everything, begin="leaf", name="small"),
+    "large": partial(on_everything, begin="lite2", name="large"),
     "left_out": left_out,
 }
 
