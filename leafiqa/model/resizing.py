@@ -70,8 +70,10 @@ def _make_bands(size_in: int, size_out: int, device: torch.device) -> Iterator[t
         stop = min(size_in, int((last - 0.5) * scale + support) + 1)
         taps = torch.arange(start, stop, dtype=exact, device=device) + 0.5
         centres = (torch.arange(first, last, dtype=exact, device=device) + 0.5) * scale
-        weights = (1 - (taps[:, None] - centres[None, :]).abs() / support).clamp(min=0)
-        yield start, stop, (weights / weights.sum(dim=0, keepdim=True)).float()
+        # In place: a copy of a band for each step, made and freed in turn, leaves holes in the heap that add up.
+        weights = taps[:, None] - centres[None, :]
+        weights.abs_().div_(-support).add_(1).clamp_(min=0)
+        yield start, stop, weights.div_(weights.sum(dim=0, keepdim=True)).float()
 
 
 def _as_unit_float(pixels: Tensor) -> Tensor:
