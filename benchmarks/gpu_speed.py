@@ -36,7 +36,7 @@ from leafiqa.model.resizing import _make_bands, resize
 _FILES = 256
 _LARGE = 32
 _SECONDS = 0.4
-PARTS = ("ways", "resizing", "networks")
+PARTS = ("ways", "resizing", "networks", "recorded")
 
 
 def rate(work: Callable[[], Any], images: int, seconds: float = _SECONDS) -> float:
@@ -82,76 +82,111 @@ class _Replayed:
         return self._made
 
 
-@torch.no_grad()
-def networks(
-    metric: Metric, pictures: torch.Tensor, expected: torch.Tensor, compile_too: bool, keep: Callable[[Any], None]
-) -> None:
-    """Measure forms of the network on resized pictures `(64, 3, 384, 384)` on the GPU, and keep what each one gives."""
-    found: dict[str, Any] = {}
-    student = metric.student
-    fused = fuse(student.cpu(), onednn=False).to("cuda", memory_format=torch.contiguous_format)
-    student.cuda()
+class Forms:
+    """Forms of the network, each measured on resized pictures and kept as soon as it is.
 
-    def note(
-        name: str, network: Callable[[torch.Tensor], torch.Tensor], batch: int, how: Any, last: bool = False
+    Args:
+        pictures: `(64, 3, h, w)` on the GPU.
+        expected: their scores on a CPU.
+        keep: given all that was found so far, after each form.
+    """
+
+    def __init__(self, pictures: torch.Tensor, expected: torch.Tensor, keep: Callable[[Any], None]) -> None:
+        self._pictures, self._expected, self._keep = pictures, expected, keep
+        self.found: dict[str, Any] = {}
+
+    @torch.no_grad()
+    def measure(
+        self,
+        name: str,
+        network: Callable[[torch.Tensor], torch.Tensor],
+        batch: int,
+        how: Callable[[], Any],
+        last: bool = False,
     ) -> None:
-        images = pictures.repeat(max(1, batch // len(pictures)), 1, 1, 1)[:batch].contiguous()
+        """Measure a form at one batch size, within the context that `how` makes; `last`: images are channels-last."""
+        times = max(1, batch // len(self._pictures))
+        images = self._pictures.repeat(times, 1, 1, 1)[:batch].contiguous()
         images = images.contiguous(memory_format=torch.channels_last) if last else images
+        began = time.perf_counter()
         try:
             with how():
                 scores = network(images).float().sigmoid().cpu()
+                first = time.perf_counter() - began
                 speed = rate(lambda: network(images), batch)
         except Exception as error:
-            found[f"{name}, {batch}"] = {"error": f"{type(error).__name__}: {error}"[:200]}
-            keep(found)
-            return
-        known = expected.repeat(max(1, batch // len(expected)))[:batch]
-        off = float((scores - known).abs().max())
-        found[f"{name}, {batch}"] = {"images_a_second": round(speed), "off": round(off, 7)}
-        keep(found)
-        print(f"{name}, {batch}: {speed:.0f}, off {off:.1e}", file=sys.stderr, flush=True)
+            found: dict[str, Any] = {"error": f"{type(error).__name__}: {error}"[:200]}
+        else:
+            off = float((scores - self._expected.repeat(times)[:batch]).abs().max())
+            found = {"images_a_second": round(speed), "off": round(off, 7), "seconds_of_first": round(first, 1)}
+        self.found[f"{name}, {batch}"] = found
+        self._keep(self.found)
+        print(f"{name}, {batch}: {found}", file=sys.stderr, flush=True)
 
-    def exact() -> Any:
-        return exact_float32(torch.device("cuda"))
 
+def exact() -> Any:
+    """float32 as it is on a CPU."""
+    return exact_float32(torch.device("cuda"))
+
+
+def fused(metric: Metric, layout: torch.memory_format) -> torch.nn.Module:
+    """Return the student with batch normalisation folded, on the GPU; the metric's own stays there."""
+    made = fuse(metric.student.cpu(), onednn=False).to("cuda", memory_format=layout)  # type: ignore[call-overload]
+    metric.student.cuda()
+    return made
+
+
+def networks(metric: Metric, forms: Forms) -> None:
+    """Measure the network in several precisions and layouts."""
+    plain, last = fused(metric, torch.contiguous_format), fused(metric, torch.channels_last)
     for batch in (1, 16, 64, 256):
-        note("student, float32", student, batch, exact)
-    note("fused, float32", fused, 64, exact)
-    note("fused, float32", fused, 256, exact)
-    last = fuse(student.cpu(), onednn=False).to("cuda", memory_format=torch.channels_last)
-    student.cuda()
-    note("fused, float32, channels last", last, 64, exact, True)
-    note("fused, TF32", fused, 64, nullcontext)
-    note("fused, TF32, channels last", last, 64, nullcontext, True)
+        forms.measure("student, float32", metric.student, batch, exact)
+    forms.measure("fused, float32", plain, 64, exact)
+    forms.measure("fused, float32", plain, 256, exact)
+    forms.measure("fused, float32, channels last", last, 64, exact, True)
+    forms.measure("fused, TF32", plain, 64, nullcontext)
+    forms.measure("fused, TF32, channels last", last, 64, nullcontext, True)
+    half = partial(torch.autocast, "cuda", torch.float16)
+    forms.measure("student, float16 autocast, channels last", metric.student, 64, half, True)
+    forms.measure("fused, float16 autocast, channels last", last, 64, half, True)
+    forms.measure(
+        "fused, bfloat16 autocast, channels last", last, 64, partial(torch.autocast, "cuda", torch.bfloat16), True
+    )
+    whole = halved()
+    forms.measure("float16 weights", whole.to(memory_format=torch.contiguous_format), 64, exact)
+    whole = whole.to(memory_format=torch.channels_last)
+    forms.measure("float16 weights, channels last", whole, 64, exact, True)
+    forms.measure("float16 weights, channels last", whole, 256, exact, True)
 
-    def half() -> Any:
-        return torch.autocast("cuda", torch.float16)
 
-    def brain() -> Any:
-        return torch.autocast("cuda", torch.bfloat16)
+def halved() -> Any:
+    """Return the student as a metric in half precision has it."""
+    return leafiqa.create_metric("leaf", device="cuda", dtype=torch.float16).student
 
-    note("student, float16 autocast, channels last", student, 64, half, True)
-    note("fused, float16 autocast, channels last", last, 64, half, True)
-    note("fused, bfloat16 autocast, channels last", last, 64, brain, True)
-    whole = leafiqa.create_metric("leaf", device="cuda", dtype=torch.float16).student
-    note("float16 weights", whole, 64, exact)
-    whole = whole.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    note("float16 weights, channels last", whole, 64, exact, True)
-    note("float16 weights, channels last", whole, 256, exact, True)
+
+def recorded(metric: Metric, forms: Forms) -> None:
+    """Measure the network recorded as a CUDA graph, and compiled."""
+    student, whole = metric.student, halved()
+    forms.measure("student, float32", student, 1, exact)
+    forms.measure("student, float32", student, 64, exact)
+    forms.measure("float16 weights, channels last", whole, 1, exact, True)
+    forms.measure("float16 weights, channels last", whole, 64, exact, True)
     for batch in (1, 16, 64):
-        replay = _Replayed(student)
-        note("student, float32, CUDA graph", replay, batch, exact)
-    note("float16 weights, channels last, CUDA graph", _Replayed(whole), 1, exact, True)
-    note("float16 weights, channels last, CUDA graph", _Replayed(whole), 64, exact, True)
-    if compile_too:
-        for name, network, is_last in (
-            ("student, float32, compiled", student, False),
-            ("float16 weights, channels last, compiled", whole, True),
-        ):
-            torch._dynamo.reset()
-            began = time.perf_counter()
-            note(name, torch.compile(network), 64, exact, is_last)
-            found[f"{name}, 64"]["seconds_to_compile_and_measure"] = round(time.perf_counter() - began, 1)
+        forms.measure("student, float32, CUDA graph", _Replayed(student), batch, exact)
+        forms.measure("float16 weights, channels last, CUDA graph", _Replayed(whole), batch, exact, True)
+    folded = fuse(halved().cpu(), onednn=False).to("cuda", memory_format=torch.channels_last)  # type: ignore[call-overload]
+    forms.measure("float16 weights, folded, channels last", folded, 64, exact, True)
+    for name, network, last in (
+        ("student, float32, compiled", student, False),
+        ("float16 weights, channels last, compiled", whole, True),
+        ("float16 weights, folded, channels last, compiled", folded, True),
+    ):
+        torch._dynamo.reset()
+        forms.measure(name, torch.compile(network), 64, exact, last)
+    torch._dynamo.reset()
+    forms.measure(
+        "student, float32, compiled, its own CUDA graph", torch.compile(student, mode="reduce-overhead"), 1, exact
+    )
 
 
 _WAYS = {
@@ -246,7 +281,6 @@ def main() -> None:
     parser.add_argument(
         "--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; the rest of FILE is kept"
     )
-    parser.add_argument("--compile", action="store_true", help="also compiled networks, which take a minute to make")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("this benchmark needs a GPU")
@@ -287,8 +321,9 @@ def main() -> None:
         metric.cuda()
         if "resizing" in arguments.parts:
             note("resizing", resizing())
-        if "networks" in arguments.parts:
-            networks(metric, pictures.cuda(), expected, arguments.compile, partial(note, "networks"))
+        for name, measure in (("networks", networks), ("recorded", recorded)):
+            if name in arguments.parts:
+                measure(metric, Forms(pictures.cuda(), expected, partial(note, name)))
     report(results, arguments.json)
 
 
