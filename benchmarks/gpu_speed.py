@@ -174,7 +174,9 @@ def recorded(metric: Metric, forms: Forms) -> None:
     for batch in (1, 16, 64):
         forms.measure("student, float32, CUDA graph", _Replayed(student), batch, exact)
         forms.measure("float16 weights, channels last, CUDA graph", _Replayed(whole), batch, exact, True)
-    folded = fuse(halved().cpu(), onednn=False).to("cuda", memory_format=torch.channels_last)  # type: ignore[call-overload]
+    folded: Any = fused(metric, torch.channels_last)
+    folded.backbone.half()
+    folded.head.half()
     forms.measure("float16 weights, folded, channels last", folded, 64, exact, True)
     for name, network, last in (
         ("student, float32, compiled", student, False),

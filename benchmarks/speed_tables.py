@@ -77,6 +77,18 @@ def gpu_networks_table() -> str:
     return "\n".join(lines)
 
 
+def gpu_recorded_table() -> str:
+    """Return what recording a network as a CUDA graph and compiling it gain on a GPU, as Markdown."""
+    found = json.loads((RESULTS / "gpu_speed.json").read_text(encoding="utf-8"))["recorded"]
+    lines = [
+        "| network, images in a batch | images a second | largest difference of scores | seconds until the first scores |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, of in found.items():
+        lines.append(f"| {name} | {of['images_a_second']} | {of['off']:.0e} | {of['seconds_of_first']} |")
+    return "\n".join(lines)
+
+
 def filled(page: Path, tables: dict[str, str]) -> str:
     """Return a page with its tables made anew."""
     text = page.read_text(encoding="utf-8")
@@ -95,6 +107,7 @@ def pages() -> dict[Path, str]:
                 "ways": ways_table(),
                 "gpu": gpu_table(),
                 "gpu_networks": gpu_networks_table(),
+                "gpu_recorded": gpu_recorded_table(),
                 "draft": draft_table(),
                 "sizes": sizes_table(),
             },
