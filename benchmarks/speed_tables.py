@@ -81,7 +81,7 @@ def gpu_recorded_table() -> str:
     """Return what recording a network as a CUDA graph and compiling it gain on a GPU, as Markdown."""
     found = json.loads((RESULTS / "gpu_speed.json").read_text(encoding="utf-8"))["recorded"]
     lines = [
-        "| network, images in a batch | images a second | largest difference of scores | seconds until the first scores |",
+        "| network, images in a batch | images a second | difference of scores | seconds until the first scores |",
         "|---|---:|---:|---:|",
     ]
     for name, of in found.items():
