@@ -3,9 +3,10 @@
 The first `leaf` was fine-tuned on parts of two train sets (`benchmarks.calibrated`). What that changed of the backbone
 is added to the new `leaf`'s (task arithmetic, Ilharco et al., ICLR 2023), the two readers and their gate are taken as
 they are, and the third reader, which knows newer generators, is put on the scale of the same human scores; so is the
-whole at the end. Its errors are made so wide that they hold what was held out of folds, and as much more as `leaf`
-itself is further from its teacher on pictures that it did not learn from. No other human score is read. Accuracy is
-measured on `val`, which nothing was trained on.
+whole at the end. What that lost of the order of damaged images is brought back (`leafiqa.calibration.damage`). Errors
+are made so wide that they hold what was held out of folds, and as much more as `leaf` itself is further from its
+teacher on pictures that it did not learn from. No other human score is read. Accuracy is measured on `val`, which
+nothing was trained on.
 
 The students are stored as what differs from `leaf`.
 """
@@ -28,6 +29,7 @@ from benchmarks.calibrated import KINDS, LIMITS, STUDENTS, WHAT, drawn, evidence
 from benchmarks.common import DATA, TEACHER, need_data
 from leafiqa.calibration.calibrator import Calibration, card_fields, label_weights
 from leafiqa.calibration.cross_validation import Choice, Labels, expected
+from leafiqa.calibration.damage import keep_order_of_damage
 from leafiqa.calibration.doubts import with_doubts
 from leafiqa.calibration.features import extract
 from leafiqa.calibration.fine_tuning import features_of, predict, prepare_images
@@ -110,12 +112,13 @@ def make(tag: str, leaf: Metric, folder: Path) -> None:
     weights = label_weights([row.standard_error for row in rows])
     known = extract(leaf, [row.path for row in rows])
     labels = Labels(known.logits, known.features, targets, weights, np.array([row.group or row.image for row in rows]))
-    student = carried(
-        leaf.student, first.student, before.student, fit_scale(labels.logits, labels.targets, labels.weights)
-    )
+    fit = fit_scale(labels.logits, labels.targets, labels.weights)
+    student = carried(leaf.student, first.student, before.student, fit)
     images = prepare_images(leaf, [row.path for row in rows])
     scores = predict(student, images).clip(1e-6, 1 - 1e-6)
     student = with_fit(student, fit_scale(np.log(scores / (1 - scores)), targets, weights))
+    shown = prepare_images(leaf, [row.path for row in read_mos(DATA / dataset / "mos.csv", split="train").rows])
+    keep_order_of_damage(student, leaf.student, fit, shown)
     # Fine-tuning was not cross-validated: how far refitting the head is off on other groups bounds its errors.
     held_out = expected(labels, ("scale", "head"), seed=0).predictions
     with_doubts(student, leaf.student, labels.logits, features_of(student, images), targets, weights, held_out)
@@ -149,7 +152,8 @@ def make(tag: str, leaf: Metric, folder: Path) -> None:
     card["training"]["calibration"]["carried_over"] = (
         f"python -m benchmarks.carried: the backbone is leaf's and what calibrating the first leaf changed of its own; "
         f"two readers and their gate are those of {before.metric_name} {before.card.short_hash}; the third reader is "
-        "leaf's, on the scale of the same human scores; its errors are its own on the labelled pictures, made so wide "
+        "leaf's, on the scale of the same human scores; a linear function of the features brings back the order of "
+        "damaged images; its errors are its own on the labelled pictures, made so wide "
         "that they hold what was held out of folds, and as much more as leaf is further from its teacher on `val` (no "
         "human score of it) than on the labelled pictures"
     )

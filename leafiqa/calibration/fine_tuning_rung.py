@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from leafiqa.calibration.cross_validation import HeldOut, Labels, choose, clearly_better
+from leafiqa.calibration.damage import keep_order_of_damage
 from leafiqa.calibration.fine_tuning import JUDGED_PACE, LABELS_PACE, fine_tune, predict
 from leafiqa.calibration.fit import Fit, fit_scale
 from leafiqa.calibration.merging import with_fit
@@ -80,7 +81,7 @@ class Material:
             # of picture that was learned, and much better for the others.
             state = average_states([start.state_dict(), state])
         tuned[0].load_state_dict(state)
-        return tuned[0], fit
+        return keep_order_of_damage(tuned[0], self.student, fit, images, self.seed), fit
 
 
 def try_full(material: Material, tuning: Callable[[int, int], None]) -> tuple[Student | None, HeldOut]:

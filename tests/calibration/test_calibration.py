@@ -341,6 +341,7 @@ def test_full_is_taken_only_if_it_is_clearly_better(labelled, metric, monkeypatc
     monkeypatch.setattr(module, "FULL_LEAST", 30)
     monkeypatch.setattr(module, "prepare_images", lambda metric, paths: list(paths))
     monkeypatch.setattr(tune, "fine_tune", lambda student, *rest: student)
+    monkeypatch.setattr(tune, "keep_order_of_damage", lambda student, *rest: student)
     monkeypatch.setattr(module, "features_of", lambda student, paths: extract(metric, paths).features)
     with (labelled / "mos.csv").open() as file:
         mos = {labelled / row["image"]: float(row["mos"]) for row in csv.DictReader(file)}

@@ -126,12 +126,16 @@ def test_tuning_learns_from_the_lent_scores(folder, metric, monkeypatch):
         return student
 
     monkeypatch.setattr(tune_module, "fine_tune", catches)
+    kept = []
+    monkeypatch.setattr(tune_module, "keep_order_of_damage", lambda *given: kept.append(given) or given[0])
     labels, judged, truth = planted(m=50)
     labels = Labels(labels.logits, labels.features, labels.targets, np.full(30, 1.0), labels.groups)
     width = metric.student.feature_mean.shape[0]
     wide = Labels(labels.logits, np.zeros((30, width)), labels.targets, labels.weights, labels.groups)
     material = Material(metric.student, wide, [torch.ones(3, 8, 8)] * 30, judged, ("scale",), 0)
     material.tune()
+    ((tuned, before, fit, shown, seed),) = kept
+    assert tuned is not before is metric.student and fit.slope > 0 and len(shown) == 80 and seed == 0
     assert len(handed["images"]) == 80 and handed["pace"] == JUDGED_PACE
     assert handed["targets"][:30].tolist() == labels.targets.tolist()
     assert np.abs(handed["targets"][30:] - truth).mean() < 0.08
