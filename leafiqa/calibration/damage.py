@@ -87,7 +87,7 @@ def _versions(job: tuple[Tensor, str, list[int], int]) -> list[Tensor]:
 
 
 def _as_look(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels).copy()).permute(2, 0, 1)
+    return torch.from_numpy(np.array(pixels, order="C")).permute(2, 0, 1)
 
 
 def _read(student: Student, features: Array) -> Array:
