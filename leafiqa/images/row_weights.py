@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Weights of longer sides are made anew for each image, and a folder has few other sizes.
-_KEPT, _LONGEST_KEPT = 32, 8192
+KEPT, LONGEST_KEPT = 32, 8192
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _make(size_in: int, size_out: int, begin: int, end: int) -> Sums:
     return Sums(begin, end, low, int(last[-1]) + 1, lines, (weights / weights.sum(1, keepdims=True)).astype(np.float32))
 
 
-@lru_cache(maxsize=_KEPT)
+@lru_cache(maxsize=KEPT)
 def _kept(size_in: int, size_out: int) -> Sums:
     return _make(size_in, size_out, 0, size_out)
 
@@ -73,7 +73,7 @@ def sums_of_lines(size_in: int, size_out: int, at_a_time: int) -> Iterator[Sums]
     """
     reach = 2 * math.ceil(max(size_in / size_out, 1.0)) + 1
     several = max(1, (at_a_time - reach) * size_out // size_in)
-    whole = _kept(size_in, size_out) if size_in <= _LONGEST_KEPT else None
+    whole = _kept(size_in, size_out) if size_in <= LONGEST_KEPT else None
     if whole is not None and several >= size_out:
         yield whole
         return
