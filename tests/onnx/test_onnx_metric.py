@@ -151,6 +151,7 @@ def test_large_pictures_are_resized_in_pieces(size, by_runtime, metric, monkeypa
     monkeypatch.setattr(module, "_AT_A_TIME", 1000)
     monkeypatch.setattr(module, "_WIDEST", 300)
     monkeypatch.setattr(module, "_LARGE", 0)  # shared by threads, as it is one picture
+    monkeypatch.setattr(module, "LONGEST_KEPT", 0)  # so that each matrix is seen being made
     monkeypatch.setattr(by_runtime, "most_at_once", 2)
     matrix, shorten, looked_at, made, threads = module._matrix, module._shortened, [], [], set()
 
