@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from leafiqa.calibration.cross_validation import Choice, Labels
 from leafiqa.calibration.features import extract
 from leafiqa.calibration.fine_tuning import predict, prepare_images
 from leafiqa.calibration.fine_tuning_rung import Material
-from leafiqa.calibration.teacher_labels import gather
+from leafiqa.calibration.teacher_labels import Judged, gather
 from leafiqa.evaluation.measures import Agreement
 from leafiqa.evaluation.measures import agreement as measure
 from leafiqa.evidence.files import cite, read_evidence
@@ -73,10 +74,17 @@ def material(metric: Metric, table: MosTable, dataset: str, share: float, extra:
         label_weights([row.standard_error for row in rows]),
         np.array([row.group or row.image for row in rows]),
     )
-    known = targets(read_evidence([*evidence_of(dataset), *extra]))
-    remarks = {row.path.resolve(): known[f"{dataset}/{row.image}"].score for row in table.rows}
-    judged, _ = gather(metric, remarks, paths)
+    judged = judged_beside(paths, metric, table, dataset, extra)
     return Material(metric.student, labels, prepare_images(metric, paths), judged, ("scale", "head"), seed=0)
+
+
+def judged_beside(
+    labelled: list[Path], metric: Metric, table: MosTable, dataset: str, extra: Sequence[Path] = ()
+) -> Judged:
+    """Return the images of a train set that the teacher judged, but for those whose human scores are used."""
+    known = targets(read_evidence([*evidence_of(dataset), *extra]))
+    told = {row.path.resolve(): known[f"{dataset}/{row.image}"].score for row in table.rows}
+    return gather(metric, told, labelled)[0]
 
 
 def note_labels(path: Path, dataset: str, share: float) -> None:

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.special import logit
 from torch import Tensor, nn
 
-from leafiqa.calibration.fine_tuning import features_of, predict
+from leafiqa.calibration.fine_tuning import features_of
 from leafiqa.calibration.fit import Array, Fit
 from leafiqa.images.loading import load_ahead
 from leafiqa.model.student import Student
@@ -31,7 +30,6 @@ _APART, _RIDGE = 0.3, 1.0
 # By how much the logit of the version that is damaged more has to be lower, whatever the student thought.
 _LEAST = 0.05
 _SIDE = 384
-_EDGE = 1e-4
 
 
 @torch.no_grad()
@@ -62,9 +60,9 @@ def keep_order_of_damage(tuned: Student, before: Student, fit: Fit, images: Sequ
     pairs = features_of(tuned, versions).reshape(len(looked_at), 2, -1)
     apart = pairs[:, 0] - pairs[:, 1]
     have = _read(tuned, pairs[:, 0]) - _read(tuned, pairs[:, 1])
-    known = fit.slope * _logits(before, versions).reshape(-1, 2)
+    known = fit.slope * _look(before, versions).reshape(-1, 2)
     short = np.maximum(np.maximum(known[:, 0] - known[:, 1], _LEAST) - have, 0)
-    lower = np.minimum(fit.slope * _logits(before, empty) + fit.offset - _read(tuned, seen_empty), 0)
+    lower = np.minimum(fit.slope * _look(before, empty) + fit.offset - _read(tuned, seen_empty), 0)
 
     # Ridge regression on three kinds of rows: images that stay, versions that move apart, pictures of nothing.
     share = len(looked_at) / _MOST
@@ -92,9 +90,9 @@ def _as_look(pixels: np.ndarray) -> Tensor:
 
 def _read(student: Student, features: Array) -> Array:
     standard = torch.from_numpy(features).float().to(student.feature_mean.device)
-    return student.read(standard).cpu().double().numpy()
-
-
-def _logits(student: Student, images: Sequence[Tensor]) -> Array:
-    found: Array = logit(np.clip(predict(student, images), _EDGE, 1 - _EDGE))
+    found: Array = student.read(standard).cpu().double().numpy()
     return found
+
+
+def _look(student: Student, images: Sequence[Tensor]) -> Array:
+    return _read(student, features_of(student, images))
