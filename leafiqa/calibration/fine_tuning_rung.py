@@ -76,11 +76,9 @@ class Material:
         start = with_fit(self.student, fit)
         tuned = [fine_tune(start, images, targets, weights, self.seed + run, advance, pace) for run in range(self.runs)]
         state = average_states([student.state_dict() for student in tuned])
-        if self.judged is not None:
-            # Half way back to the beginning (WiSE-FT, Wortsman et al., CVPR 2022): on `val` about as good for the kind
-            # of picture that was learned, and much better for the others.
-            state = average_states([start.state_dict(), state])
-        tuned[0].load_state_dict(state)
+        # Half way back to the beginning (WiSE-FT, Wortsman et al., CVPR 2022): on `val` about as good for the kind of
+        # picture that was learned, or better where labels were few, and much better for the others.
+        tuned[0].load_state_dict(average_states([start.state_dict(), state]))
         return keep_order_of_damage(tuned[0], self.student, fit, images, self.seed), fit
 
 
