@@ -16,6 +16,7 @@ from leafiqa.errors import ImageError, InputError, warn_of_image
 from leafiqa.files import printable
 from leafiqa.images.decoding import Decoded
 from leafiqa.images.loading import cores, load_ahead
+from leafiqa.images.memory import keep_blocks
 from leafiqa.images.pixels import TOLERANCE, ImageLike, is_single, is_tensor, short_name, to_pixels, walk
 from leafiqa.model.card import Card
 from leafiqa.model.places import resolve
@@ -97,6 +98,7 @@ class OnnxMetric:
         self._open()
 
     def _open(self) -> None:
+        keep_blocks()  # before the network is made; decoding does it, too, but arrays are not decoded
         self._network = open_session(self._graph, weights=self._weights, threads=1)
         self._lock = threading.Lock()
         self._on_all_cores: Any = None
