@@ -40,7 +40,7 @@ from leafiqa.calibration.features import extract
 from leafiqa.calibration.fine_tuning import features_of, predict, prepare_images
 from leafiqa.calibration.fit import Fit, fit_scale
 from leafiqa.calibration.merging import with_fit
-from leafiqa.calibration.teacher_labels import Judged, estimate_labels
+from leafiqa.calibration.teacher_labels import Judged, lend
 from leafiqa.evidence.linking import read_on_common_scale
 from leafiqa.evidence.reliability import targets as of_teacher
 from leafiqa.labels.mos_table import Labelled, read_mos
@@ -108,16 +108,9 @@ def with_evidence(student: Student, images: list[Tensor], labels: Labels, judged
         judged: images that the teacher judged and nobody rated.
         ridge: how strongly the function is held to zero.
     """
-    estimated, weight = estimate_labels(labels, judged, ("scale", "head"), 0)
     seen = features_of(student, [*images, *judged.images])
     logits = student.read(torch.from_numpy(seen).float()).double().numpy()
-    both = Labels(
-        logits,
-        seen,
-        np.concatenate([labels.targets, estimated]),
-        np.concatenate([labels.weights, np.full(len(estimated), weight)]),
-        np.concatenate([labels.groups, np.arange(len(estimated)).astype(str)]),
-    )
+    both = replace(lend(labels, judged, ("scale", "head"), 0), logits=logits, features=seen)
     return with_fit(student, Choice("head", ridge).fit(both))
 
 

@@ -97,7 +97,7 @@ def calibrate(
     mos_column: str | None = None,
     split: str | None = None,
     rungs: Sequence[str] = ("scale", "head"),
-    full: bool = False,
+    full: bool | None = None,
     evidence: Paths = (),
     evidence_images: str | os.PathLike[str] | None = None,
     runs: int = 1,
@@ -108,8 +108,8 @@ def calibrate(
 ) -> Calibration:
     """Put a metric on a human scale with as few as ten rated images.
 
-    Cross-validation chooses between refitting the scale alone, refitting the head and, with `full`, fine-tuning the
-    whole student.
+    Cross-validation chooses between refitting the scale alone, refitting the head and, with `full` or `evidence`,
+    fine-tuning the whole student.
 
     Args:
         metric: a name, a metric or an earlier calibration; left as it is.
@@ -123,9 +123,9 @@ def calibrate(
         mos_column: column with the human score, if it is not called mos.
         split: use only this split; nothing is learned from images of the others, rated or judged.
         rungs: what may be refitted, of "scale" and "head".
-        full: also try to fine-tune the whole student, from 100 images on.
-        evidence: files of a teacher's evidence: fine-tuning then also learns from images that it judged and nobody
-            rated.
+        full: also try to fine-tune the whole student, from 100 images on; None means only with evidence.
+        evidence: files of a teacher's evidence: the head and fine-tuning then also learn from images that it judged and
+            nobody rated.
         evidence_images: folder that the evidence's names are relative to; None means `images`, else the table's folder.
         runs: fine-tune so many times, in different order, and average the weights.
         device: where to compute, of a metric given by name or place.

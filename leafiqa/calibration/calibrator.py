@@ -20,6 +20,7 @@ from leafiqa.calibration.features import extract
 from leafiqa.calibration.fine_tuning import FULL_LEAST, features_of, prepare_images
 from leafiqa.calibration.fine_tuning_rung import Material, try_full
 from leafiqa.calibration.fit import Array
+from leafiqa.calibration.lent_head import LENT_HEAD, try_lent
 from leafiqa.calibration.merging import with_fit
 from leafiqa.calibration.teacher_labels import Judged, gather
 from leafiqa.errors import CalibrationError, InputError
@@ -122,8 +123,9 @@ class Calibration:
     def __str__(self) -> str:
         low, high = self.score_range
         ridge = f" (ridge {self.choice.ridge:g})" if self.choice.ridge is not None else ""
+        lent = f" and {self.judged} lent scores" if self.judged else ""
         lines = [
-            f"rung       {self.choice.rung}{ridge}, {self.labels} labels, scale {low:g} to {high:g}",
+            f"rung       {self.choice.rung}{ridge}, {self.labels} labels{lent}, scale {low:g} to {high:g}",
             f"before     {_brief(self.before)}, as {self.base.name} orders these same images",
             f"expect     {_brief(self.expected)}, RMSE {self.expected.rmse:.3g} on other images like these "
             f"({'weighted to the images that they were selected from, ' if self.weighted else ''}held out in "
@@ -269,7 +271,7 @@ def calibrate_metric(
     *,
     scale: tuple[float, float] | None = None,
     rungs: Sequence[str] = RUNGS,
-    full: bool = False,
+    full: bool | None = None,
     evidence: Mapping[Path, float] | None = None,
     evidence_name: str = "",
     runs: int = 1,
@@ -285,10 +287,11 @@ def calibrate_metric(
         scale: ends of the human scale, such as (1, 5); None means the table's scale where it is known, else the
             labels' span widened by a tenth.
         rungs: rungs to choose among, of `RUNGS`.
-        full: also try to fine-tune the whole student, from `FULL_LEAST` images on; takes that many times longer.
-        evidence: a teacher's scores in [0, 1] by resolved path; fine-tuning then also learns from the images that it
-            judged and nobody rated, see `leafiqa.calibration.teacher_labels`, but for those of the table's other
-            splits, which are held out. Implies `full`.
+        full: also try to fine-tune the whole student, from `FULL_LEAST` images on; takes that many times longer. None
+            means only with evidence.
+        evidence: a teacher's scores in [0, 1] by resolved path; the head and fine-tuning then also learn from the
+            images that it judged and nobody rated, see `leafiqa.calibration.teacher_labels`, but for those of the
+            table's other splits, which are held out.
         evidence_name: what the evidence is called on the card.
         runs: how often to fine-tune, in different order; the mean of the weights is the student.
         seed: seeds the cross-validation and the fine-tuning.
@@ -327,23 +330,30 @@ def calibrate_metric(
     labels = Labels(extracted.logits, extracted.features, targets, weights, groups)
     predicted = expected(labels, rungs, seed)
     choice = choose(labels, rungs, seed)
-    student, by = with_fit(metric.student, choice.fit(labels)), "nested group-aware cross-validation on the labels"
-    seen = labels.features
+    fit, by = choice.fit(labels), "nested group-aware cross-validation on the labels"
+    full = evidence is not None if full is None else full
     judged: Judged | None = None
+    lent = None
     if evidence is not None:
         held_out = {path.resolve() for path in table.elsewhere}
         evidence = {path: score for path, score in evidence.items() if path not in held_out}
-        judged, unreadable = gather(metric, evidence, [row.path for row in kept], advance, held_out=held_out)
+        paths = [row.path for row in kept]
+        judged, unreadable = gather(metric, evidence, paths, advance, held_out=held_out, prepared=full)
         problems += unreadable
-    if full or judged is not None:
-        count = len(labels) + (0 if judged is None else len(judged.images))
+        lent, predicted = try_lent(labels, judged, rungs, seed, predicted)
+        if lent is not None:
+            fit, choice = lent, LENT_HEAD
+            by = "group-aware cross-validation on the labels, which also decided whether to learn from lent scores"
+    student, seen = with_fit(metric.student, fit), labels.features
+    if full:
+        count = len(labels) + (0 if judged is None else len(judged.scores))
         if count < FULL_LEAST:
             problems.append(
                 f"fine-tuning needs at least {FULL_LEAST} images with labels or evidence, got {count}: left out"
             )
         else:
             images = prepare_images(metric, [row.path for row in kept])
-            material = Material(metric.student, labels, images, judged, rungs, seed, runs)
+            material = Material(metric.student, labels, images, judged, rungs, seed, runs, lent is not None)
             tuned, tuned_predicted = try_full(material, tuning)
             by = "group-aware cross-validation on the labels, which also decided whether to fine-tune"
             if tuned is not None:
@@ -377,7 +387,7 @@ def calibrate_metric(
         labelled=[(sha256_if_readable(row.path) or "")[:12] for row in kept],
         data=table.name,
         evidence=evidence_name,
-        judged=len(judged.images) if judged is not None and choice.rung == "full" else 0,
+        judged=len(judged.scores) if judged is not None and (lent is not None or choice.rung == "full") else 0,
         runs=runs if choice.rung == "full" else 1,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -168,13 +168,28 @@ def expected(labels: Labels, rungs: tuple[str, ...] = ("scale", "head"), seed: i
     The choice is made anew within each outer fold, on its training part only, so that comparing these predictions
     with the labels says what accuracy to expect on other images like these.
     """
+
+    def fitted(kept: NDArray[np.bool_]) -> Fit:
+        part = labels.part(kept)
+        return choose(part, rungs, seed).fit(part)
+
+    return held_out_by(fitted, labels, seed)
+
+
+def held_out_by(fitted: Callable[[NDArray[np.bool_]], Fit], labels: Labels, seed: int) -> HeldOut:
+    """Return what a procedure makes of each image, fitted to images of other groups.
+
+    Args:
+        fitted: returns the procedure's fit to some of the labels.
+        labels: the labelled images.
+        seed: deals the folds, the same for every procedure.
+    """
     fold = deal_folds(labels.groups, _FOLDS, seed + 1)
     predictions, order = np.empty(len(labels)), np.empty(len(labels))
     slope = fit_scale(labels.logits, labels.targets, labels.weights).slope
     for number in np.unique(fold):
         out = fold == number
-        kept = labels.part(~out)
-        fit = choose(kept, rungs, seed).fit(kept)
+        fit = fitted(~out)
         predictions[out] = fit.predict(labels.logits[out], labels.features[out])
         order[out] = fit.order(labels.logits[out], labels.features[out], slope)
     return HeldOut(predictions, order)

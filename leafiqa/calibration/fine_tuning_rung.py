@@ -13,8 +13,9 @@ from leafiqa.calibration.cross_validation import HeldOut, Labels, choose, clearl
 from leafiqa.calibration.damage import keep_order_of_damage
 from leafiqa.calibration.fine_tuning import JUDGED_PACE, LABELS_PACE, fine_tune, predict
 from leafiqa.calibration.fit import Fit, fit_scale
+from leafiqa.calibration.lent_head import LENT_HEAD
 from leafiqa.calibration.merging import with_fit
-from leafiqa.calibration.teacher_labels import Judged, estimate_labels
+from leafiqa.calibration.teacher_labels import Judged, lend
 from leafiqa.labels.splits import deal_folds
 from leafiqa.model.student import Student
 from leafiqa.training.averaging import average_states
@@ -36,6 +37,7 @@ class Material:
         rungs: what may be fitted before.
         seed: seeds all of it.
         runs: trainings, in different order, whose weights are averaged.
+        lent: whether what it begins at is fitted to the lent scores, too.
     """
 
     student: Student
@@ -45,6 +47,7 @@ class Material:
     rungs: tuple[str, ...]
     seed: int
     runs: int = 1
+    lent: bool = False
 
     def part(self, kept: NDArray[np.bool_]) -> Material:
         """Return what is left with some of the labels; the images of the others are not learned from at all.
@@ -63,18 +66,17 @@ class Material:
 
     def tune(self, advance: Callable[[int], None] = lambda count: None) -> tuple[Student, Fit]:
         """Return the fine-tuned student, and the simpler fit that it began at."""
-        labels = self.labels
-        fit = choose(labels, self.rungs, self.seed).fit(labels)
-        images, targets, weights, pace = self.images, labels.targets, labels.weights, LABELS_PACE
+        labels, learned = self.labels, self.labels
+        images, pace = self.images, LABELS_PACE
         if self.judged is not None:
-            estimated, weight = estimate_labels(labels, self.judged, self.rungs, self.seed)
+            learned = lend(labels, self.judged, self.rungs, self.seed)
             images, pace = images + self.judged.images, JUDGED_PACE
-            targets, weights = (
-                np.concatenate([targets, estimated]),
-                np.concatenate([weights, np.full(len(estimated), weight)]),
-            )
+        fit = LENT_HEAD.fit(learned) if self.lent else choose(labels, self.rungs, self.seed).fit(labels)
         start = with_fit(self.student, fit)
-        tuned = [fine_tune(start, images, targets, weights, self.seed + run, advance, pace) for run in range(self.runs)]
+        tuned = [
+            fine_tune(start, images, learned.targets, learned.weights, self.seed + run, advance, pace)
+            for run in range(self.runs)
+        ]
         state = average_states([student.state_dict() for student in tuned])
         # Half way back to the beginning (WiSE-FT, Wortsman et al., CVPR 2022): on `val` about as good for the kind of
         # picture that was learned, or better where labels were few, and much better for the others.

@@ -1,4 +1,4 @@
-"""A teacher's judgments of images that nobody rated, brought to the human scale, for fine-tuning.
+"""A teacher's judgments of images that nobody rated, brought to the human scale, to be learned from.
 
 A few human scores say how the teacher's scale relates to the human one. On images that have both, the human score is
 fitted by the evidence's score, the student's own and a ridge-regularised function of the student's features; that fit
@@ -42,7 +42,8 @@ class Judged:
         scores: `(m,)` evidence's scores of the other images.
         logits: `(m,)` the student's logits of them.
         features: `(m, F)` their standardised features.
-        images: `m` images as `leafiqa.calibration.fine_tuning.prepare_images` returns them.
+        images: `m` images as `leafiqa.calibration.fine_tuning.prepare_images` returns them, to fine-tune on; none where
+            that is not wanted.
     """
 
     of_labelled: Array
@@ -63,6 +64,7 @@ def gather(
     advance: Callable[[], None] = lambda: None,
     *,
     held_out: Iterable[Path] = (),
+    prepared: bool = True,
 ) -> tuple[Judged, list[str]]:
     """Look at the judged images that have no label.
 
@@ -72,6 +74,7 @@ def gather(
         labelled: the labelled images.
         advance: called once for each judged image that is done.
         held_out: files that nothing may be learned from, nor from copies of them.
+        prepared: whether to keep the images themselves, which fine-tuning learns from.
 
     Returns:
         The judged images, and a sentence for each that cannot be read or is a copy of a labelled or held-out one.
@@ -106,7 +109,7 @@ def gather(
         scores=np.array([evidence[path] for path in kept]),
         logits=extracted.logits,
         features=extracted.features,
-        images=prepare_images(metric, kept),
+        images=prepare_images(metric, kept) if prepared else [],
     )
     return judged, problems + [f"{others[i].name}: {why}: left out" for i, why in extracted.errors]
 
@@ -146,6 +149,24 @@ def estimate_labels(labels: Labels, judged: Judged, rungs: tuple[str, ...], seed
     unexplained = float(held_out_errors([own], part, seed)[own].mean())
     estimated = choice.fit(mixed).predict(mix[0] * _logit(judged.scores) + mix[1] * judged.logits, judged.features)
     return estimated, unexplained / (unexplained + off)
+
+
+def lend(labels: Labels, judged: Judged, rungs: tuple[str, ...], seed: int) -> Labels:
+    """Return the labelled images, then the judged ones with the human scores that they are lent, which weigh less.
+
+    See `estimate_labels`, whose arguments these are.
+
+    Raises:
+        CalibrationError: hardly any of the labelled images has evidence.
+    """
+    estimated, weight = estimate_labels(labels, judged, rungs, seed)
+    return Labels(
+        np.concatenate([labels.logits, judged.logits]),
+        np.concatenate([labels.features, judged.features]),
+        np.concatenate([labels.targets, estimated]),
+        np.concatenate([labels.weights, np.full(len(estimated), weight)]),
+        np.concatenate([labels.groups, [f"judged {number}" for number in range(len(estimated))]]),
+    )
 
 
 def _logit(scores: Array) -> Array:

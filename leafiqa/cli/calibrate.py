@@ -48,7 +48,11 @@ from leafiqa.cli.progress import Bar, progress
     multiple=True,
     help="Allow only this rung: refit the scale alone, or the head.  [default: choose]",
 )
-@click.option("--full", is_flag=True, help="Also try to fine-tune the whole student: minutes on a GPU, longer without.")
+@click.option(
+    "--full/--no-full",
+    default=None,
+    help="Also try to fine-tune the whole student: minutes on a GPU, longer without.  [default: with --evidence]",
+)
 @evidence_options
 @click.option(
     "--runs",
@@ -77,7 +81,7 @@ def command(
     weights: str | None,
     scale: tuple[float, float] | None,
     rungs: tuple[str, ...],
-    full: bool,
+    full: bool | None,
     evidence: tuple[Path, ...],
     evidence_images: Path | None,
     runs: int,
@@ -89,8 +93,8 @@ def command(
     """Calibrate a metric on as few as ten labelled images.
 
     Chooses by cross-validation between refitting the scale alone, refitting the head and, with --full, fine-tuning the
-    whole student, and says what accuracy to expect on other images like these. With --evidence, fine-tuning also learns
-    from images that a teacher judged and nobody rated.
+    whole student, and says what accuracy to expect on other images like these. With --evidence, head and fine-tuning
+    also learn from images that a teacher judged and nobody rated.
     """
     import leafiqa
     from leafiqa.calibration.calibrator import RUNGS, student_place

@@ -132,6 +132,7 @@ def test_tuning_learns_from_the_lent_scores(folder, metric, monkeypatch):
     labels = Labels(labels.logits, labels.features, labels.targets, np.full(30, 1.0), labels.groups)
     width = metric.student.feature_mean.shape[0]
     wide = Labels(labels.logits, np.zeros((30, width)), labels.targets, labels.weights, labels.groups)
+    judged = replace(judged, features=np.zeros((50, width)))
     material = Material(metric.student, wide, [torch.ones(3, 8, 8)] * 30, judged, ("scale",), 0)
     material.tune()
     ((tuned, before, fit, shown, seed),) = kept
