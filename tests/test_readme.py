@@ -73,7 +73,8 @@ def test_every_command_in_the_docs_parses(monkeypatch, tmp_path):
 
 
 def test_every_verb_and_option_in_the_docs_exists():
-    options = {option for command in cli.commands.values() for param in command.params for option in param.opts}
+    params = [param for command in cli.commands.values() for param in command.params]
+    options = {option for param in params for option in (*param.opts, *param.secondary_opts)}
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for verb in re.findall(r"\bleafiqa\.([a-z_]+)\(", text):
