@@ -81,6 +81,12 @@ def make_picture(height=96, width=128, seed=0):
     return (np.asarray(coarse) + fine).clip(0, 255).astype(np.uint8)
 
 
+def noisy_picture(number, deviation, height=96, width=128):
+    """One of three pictures under noise of its own, of a standard deviation in levels of 255, `(H, W, 3)` uint8."""
+    noise = np.random.default_rng(number).normal(0, deviation, (height, width, 3))
+    return (make_picture(height, width, number % 3) + noise).clip(0, 255).astype(np.uint8)
+
+
 @pytest.fixture
 def picture():
     return make_picture()

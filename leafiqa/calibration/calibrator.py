@@ -310,6 +310,7 @@ def calibrate_metric(
     extracted = extract(metric, [row.path for row in rows], advance)
     problems = table.problems + [f"{rows[i].image}: {why}: left out" for i, why in extracted.errors]
     kept = [rows[i] for i in extracted.index]
+    paths = [row.path for row in kept]
     mos = np.array([row.mos for row in kept])
     check_labels(mos, extracted.logits, problems)
     if rungs == ("head",) and len(kept) < HEAD_LEAST:
@@ -318,7 +319,7 @@ def calibrate_metric(
     targets = (mos - low) / (high - low)
     weights = label_weights([row.standard_error for row in kept])
     groups = np.array([row.group or f"image {row.image}" for row in kept])
-    groups, copies = join_copies(groups, [row.path for row in kept])
+    groups, copies = join_copies(groups, paths)
     problems += copies
     if (count := len(np.unique(groups))) < _LEAST_GROUPS:
         raise CalibrationError(
@@ -337,7 +338,6 @@ def calibrate_metric(
     if evidence is not None:
         held_out = {path.resolve() for path in table.elsewhere}
         evidence = {path: score for path, score in evidence.items() if path not in held_out}
-        paths = [row.path for row in kept]
         judged, unreadable = gather(metric, evidence, paths, advance, held_out=held_out, prepared=full)
         problems += unreadable
         lent, predicted = try_lent(labels, judged, rungs, seed, predicted)
@@ -352,8 +352,8 @@ def calibrate_metric(
                 f"fine-tuning needs at least {FULL_LEAST} images with labels or evidence, got {count}: left out"
             )
         else:
-            images = prepare_images(metric, [row.path for row in kept])
-            material = Material(metric.student, labels, images, judged, rungs, seed, runs, lent is not None)
+            images = prepare_images(metric, paths)
+            material = Material(metric.student, labels, images, judged, rungs, seed, runs, lent=lent is not None)
             tuned, tuned_predicted = try_full(material, tuning)
             by = "group-aware cross-validation on the labels, which also decided whether to fine-tune"
             if tuned is not None:
@@ -384,7 +384,7 @@ def calibrate_metric(
         ),
         expected_by=by + (", weighted to the images that they were selected from" if weighted else ""),
         problems=problems,
-        labelled=[(sha256_if_readable(row.path) or "")[:12] for row in kept],
+        labelled=[(sha256_if_readable(path) or "")[:12] for path in paths],
         data=table.name,
         evidence=evidence_name,
         judged=len(judged.scores) if judged is not None and (lent is not None or choice.rung == "full") else 0,

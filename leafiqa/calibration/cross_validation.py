@@ -48,6 +48,11 @@ class Labels:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def errors(self, predictions: Array) -> Array:
+        """Return each image's weighted squared error, `(n,)`."""
+        errors: Array = self.weights * (predictions - self.targets) ** 2
+        return errors
+
     def part(self, kept: NDArray[np.bool_]) -> Labels:
         """Return some of the images, weights again with mean one."""
         weights = self.weights[kept] / self.weights[kept].mean()
@@ -96,7 +101,7 @@ def held_out(choices: list[Choice], labels: Labels, fold: NDArray[np.intp]) -> d
 def held_out_errors(choices: list[Choice], labels: Labels, seed: int) -> dict[Choice, Array]:
     """Return for each choice each image's weighted squared error, by a fit on other groups."""
     predicted = held_out(choices, labels, deal_folds(labels.groups, _FOLDS, seed))
-    return {choice: labels.weights * (values - labels.targets) ** 2 for choice, values in predicted.items()}
+    return {choice: labels.errors(values) for choice, values in predicted.items()}
 
 
 def candidates(n: int, rungs: tuple[str, ...]) -> list[Choice]:

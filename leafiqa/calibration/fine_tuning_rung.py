@@ -107,7 +107,7 @@ def try_full(material: Material, tuning: Callable[[int, int], None]) -> tuple[St
         held_out["simple"][out] = fit.predict(labels.logits[out], labels.features[out])
         order[out] = fit.order(labels.logits[out], labels.features[out], slope)
         held_out["full"][out] = predict(student, [material.images[i] for i in np.flatnonzero(out)])
-    errors = {name: labels.weights * (values - labels.targets) ** 2 for name, values in held_out.items()}
+    errors = {name: labels.errors(values) for name, values in held_out.items()}
     if not clearly_better(errors["full"], errors["simple"], labels.groups):
         return None, HeldOut(held_out["simple"], order)
     edged = np.clip(held_out["full"], _EDGE, 1 - _EDGE)

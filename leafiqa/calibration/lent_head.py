@@ -62,7 +62,7 @@ def try_lent(
         return fit_lent(labels.part(kept), judged.part(kept), rungs, seed)
 
     held_out = held_out_by(fitted, labels, seed)
-    errors, before = (labels.weights * (one.predictions - labels.targets) ** 2 for one in (held_out, simple))
-    if clearly_better(before, errors, labels.groups, _LENT_BIAS):
+    errors, alone = labels.errors(held_out.predictions), labels.errors(simple.predictions)
+    if clearly_better(alone, errors, labels.groups, _LENT_BIAS):
         return None, simple
     return fit_lent(labels, judged, rungs, seed), held_out

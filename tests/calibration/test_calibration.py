@@ -27,7 +27,7 @@ from leafiqa.labels.mos_table import Labelled, MosTable, read_mos
 from leafiqa.labels.splits import deal_folds
 from leafiqa.model.student import Student
 from leafiqa.training.augmentation import as_floats
-from tests.conftest import make_picture
+from tests.conftest import noisy_picture
 
 
 def as_labels(logits, features, targets, weights, groups=None):
@@ -199,8 +199,7 @@ def labelled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labelled")
     rows = []
     for i in range(30):
-        noise = np.random.default_rng(i).normal(0, 2.0 * i, (96, 128, 3))
-        Image.fromarray((make_picture(seed=i % 3) + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+        Image.fromarray(noisy_picture(i, 2.0 * i)).save(folder / f"{i}.png")
         rows.append((f"{i}.png", f"{5 - 4 * i / 29:.3f}"))
     with (folder / "mos.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("image", "mos"), *rows])

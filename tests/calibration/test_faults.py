@@ -23,7 +23,7 @@ from leafiqa.calibration.selection import choose_rows
 from leafiqa.calibration.teacher_labels import gather
 from leafiqa.evaluation.measures import agreement, spearman
 from leafiqa.labels.mos_table import Labelled, MosTable, read_mos
-from tests.conftest import invoke, make_picture
+from tests.conftest import invoke, make_picture, noisy_picture
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,7 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("calibration")
     lines, remarks = ["image,mos,split"], []
     for i in range(40):
-        noise = np.random.default_rng(i).normal(0, 1.5 * i, (64, 64, 3))
-        Image.fromarray((make_picture(64, 64, i % 3) + noise).clip(0, 255).astype(np.uint8)).save(place / f"{i}.png")
+        Image.fromarray(noisy_picture(i, 1.5 * i, 64, 64)).save(place / f"{i}.png")
         lines.append(f"{i}.png,{5 - i / 10},{'val' if i % 4 == 0 else 'train'}")
         remarks.append(json.dumps({"kind": "point", "image": f"{i}.png", "score": 80 - 1.5 * i, "scale": [0, 100]}))
     (place / "mos.csv").write_text("\n".join(lines) + "\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from scipy.special import expit, logit
 
 from leafiqa.calibration import lent_head
@@ -17,6 +18,7 @@ from leafiqa.calibration.teacher_labels import Judged, lend
 from leafiqa.cli.main import cli
 from leafiqa.evaluation.measures import spearman
 from leafiqa.labels.mos_table import Labelled, MosTable
+from tests.conftest import noisy_picture
 
 RUNGS = ("scale", "head")
 
@@ -97,15 +99,10 @@ def test_held_out_labels_lend_nothing(monkeypatch):
 @pytest.fixture(scope="module")
 def rated(tmp_path_factory):
     """Forty pictures under falling amounts of noise, 28 of them rated, all judged, beside ten of another split."""
-    from PIL import Image
-
-    from tests.conftest import make_picture
-
     place = tmp_path_factory.mktemp("lent")
     rows, lines = ["image,mos,split"], []
     for i in range(50):
-        noise = np.random.default_rng(i).normal(0, 1.2 * i, (64, 64, 3))
-        Image.fromarray((make_picture(64, 64, i % 3) + noise).clip(0, 255).astype(np.uint8)).save(place / f"{i}.png")
+        Image.fromarray(noisy_picture(i, 1.2 * i, 64, 64)).save(place / f"{i}.png")
         lines.append(json.dumps({"kind": "point", "image": f"{i}.png", "score": 90 - 1.5 * i, "scale": [0, 100]}))
         if i < 28 or i >= 40:
             rows.append(f"{i}.png,{5 - i / 13:.2f},{'train' if i < 28 else 'val'}")

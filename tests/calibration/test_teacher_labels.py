@@ -27,7 +27,7 @@ from leafiqa.cli.progress import progress
 from leafiqa.errors import CalibrationError
 from leafiqa.evaluation.measures import spearman
 from leafiqa.labels.mos_table import Labelled, MosTable
-from tests.conftest import make_picture
+from tests.conftest import noisy_picture
 
 
 def planted(n=30, m=400, teacher_noise=0.2, student_noise=1.0, seed=0):
@@ -73,8 +73,7 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("judged")
     rows, lines = [("image", "mos", "split")], []
     for i in range(40):
-        noise = np.random.default_rng(i).normal(0, 1.5 * i, (64, 64, 3))
-        Image.fromarray((make_picture(64, 64, i % 3) + noise).clip(0, 255).astype(np.uint8)).save(place / f"{i}.png")
+        Image.fromarray(noisy_picture(i, 1.5 * i, 64, 64)).save(place / f"{i}.png")
         lines.append(json.dumps({"kind": "point", "image": f"{i}.png", "score": 80 - 1.5 * i, "scale": [0, 100]}))
         if i % 3 == 0 or i in (1, 2, 4, 5, 7):
             # One of the other split has no score: hidden labels are not for learning either.

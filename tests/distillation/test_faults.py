@@ -21,7 +21,7 @@ from leafiqa.errors import EvidenceError, OutputError, TrainingError, WeightsErr
 from leafiqa.model.checkpoint import load_student, pack_student, save_student, unpack_student
 from leafiqa.model.places import resolve
 from leafiqa.training.processes import connect
-from tests.conftest import invoke, make_picture
+from tests.conftest import invoke, make_picture, noisy_picture
 from tests.distillation.test_distillation import compared, point, quietly, rewrite, small_run  # noqa: F401
 
 
@@ -162,9 +162,7 @@ def test_agreement_is_measured_on_what_was_held_out(small_run):  # noqa: F811
     folder.mkdir()
     records = []
     for i in range(60):
-        noise = np.random.default_rng(i).normal(0, 1.5 * i, (48, 48, 3))
-        picture = (make_picture(48, 48, seed=i % 3) + noise).clip(0, 255).astype(np.uint8)
-        Image.fromarray(picture).save(folder / f"{i}.png")
+        Image.fromarray(noisy_picture(i, 1.5 * i, 48, 48)).save(folder / f"{i}.png")
         records.append(json.dumps({"kind": "point", "image": f"{i}.png", "score": 1 - i / 60, "scale": [0, 1]}))
     (small_run.parent / "many.jsonl").write_text("\n".join(records))
     source = Source("many", folder, small_run.parent / "many.jsonl")

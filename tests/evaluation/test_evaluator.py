@@ -13,7 +13,7 @@ from leafiqa.evaluation.comparison import compare
 from leafiqa.evaluation.measures import agreement, kendall, pearson, root_mean_square, spearman, srcc_difference
 from leafiqa.evaluation.scorers import as_scorer
 from leafiqa.labels.mos_table import Labelled, MosTable
-from tests.conftest import invoke, make_picture
+from tests.conftest import invoke, noisy_picture
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,7 @@ def labelled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluator")
     lines = ["image,mos,brisque,generator"]
     for i in range(30):
-        noise = np.random.default_rng(i).normal(0, 2.0 * i, (96, 128, 3))
-        Image.fromarray((make_picture(seed=i % 3) + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+        Image.fromarray(noisy_picture(i, 2.0 * i)).save(folder / f"{i}.png")
         lines.append(f"{i}.png,{5 - 4 * i / 29:.3f},{100 - i},{'abc'[i // 10]}")
     (folder / "mos.csv").write_text("\n".join(lines) + "\n")
     return folder
