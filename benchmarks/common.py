@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,16 @@ def need_data(folder: Path = DATA) -> None:
 def student(text: str) -> Metric:
     """Return the metric that a command line means: a bundled name, or a place written with a / or an ending."""
     return leafiqa.create_metric(weights=text) if is_place(text) else leafiqa.create_metric(text)
+
+
+def filled(text: str, name: str, content: str, inline: bool = False) -> str:
+    """Return a page with what stands between its two marks of a name replaced."""
+    gap = "" if inline else "\n"
+    pattern = rf"(<!-- {name}: [^>]*-->).*?(<!-- /{name} -->)"
+    found, count = re.subn(pattern, lambda match: f"{match[1]}{gap}{content}{gap}{match[2]}", text, flags=re.DOTALL)
+    if not count:
+        raise ValueError(f"the page has no marks <!-- {name}: ... --> and <!-- /{name} -->")
+    return found
 
 
 def report(results: Any, place: Path | None) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from scipy.stats import rankdata
 
 from benchmarks.calibrated import STUDENTS
-from benchmarks.common import DATA, need_data, student
+from benchmarks.common import DATA, filled, need_data, student
 from benchmarks.readme import figure
 from leafiqa.cli.progress import progress
 from leafiqa.distillation.config import Config, Source, read_config
@@ -197,10 +197,8 @@ def table(results: dict[str, Any]) -> str:
 
 def page() -> str:
     """Return docs/explain.md with the table of the last results."""
-    text = PAGE.read_text(encoding="utf-8")
-    start, end = text.index("<!-- explain:"), text.index("<!-- /explain -->")
-    start = text.index("\n", start) + 1
-    return text[:start] + table(json.loads(RESULT.read_text(encoding="utf-8"))) + "\n" + text[end:]
+    results = json.loads(RESULT.read_text(encoding="utf-8"))
+    return filled(PAGE.read_text(encoding="utf-8"), "explain", table(results))
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ import json
 import re
 from pathlib import Path
 
+from benchmarks.common import filled
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 WAYS = ("images as independent", "image pairs, prompts ignored", "percentile bootstrap over prompts")
@@ -114,13 +116,6 @@ def hacking() -> str:
         f"{100 * false['without prompts']:.1f} % without.",
     ]
     return "\n".join(lines)
-
-
-def filled(text: str, name: str, content: str, inline: bool = False) -> str:
-    """Return a page with what stands between its two marks replaced."""
-    gap = "" if inline else "\n"
-    pattern = rf"(<!-- {name}: [^>]*-->).*?(<!-- /{name} -->)"
-    return re.sub(pattern, lambda match: f"{match.group(1)}{gap}{content}{gap}{match.group(2)}", text, flags=re.S)
 
 
 def pages() -> dict[Path, str]:

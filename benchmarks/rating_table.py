@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.generators_table import filled, read, short
+from benchmarks.common import filled
+from benchmarks.generators_table import read, short
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "rate.md"
 TITLES = {"agiqa3k": "AGIQA-3K, generated images", "biq2021": "BIQ2021, photographs"}

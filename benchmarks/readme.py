@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import filled
 from leafiqa.model.card import Card, read_card
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,7 +102,7 @@ def speed_table() -> str:
     return "\n".join(lines)
 
 
-def filled(text: str) -> str:
+def readme(text: str) -> str:
     """Return the README with its tables made anew."""
     known = cards()
     for name, table in (
@@ -109,8 +110,7 @@ def filled(text: str) -> str:
         ("percentiles", percentile_table(known["leaf_lite0.general"])),
         ("speed", speed_table()),
     ):
-        pattern = rf"(<!-- {name}: made by python -m benchmarks\.readme -->\n).*?(<!-- /{name} -->)"
-        text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
+        text = filled(text, name, table)
     return text
 
 
@@ -122,8 +122,8 @@ def main() -> None:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
     if not arguments.check:
-        path.write_text(filled(text), encoding="utf-8")
-    elif filled(text) != text:
+        path.write_text(readme(text), encoding="utf-8")
+    elif readme(text) != text:
         raise SystemExit("README.md is not up to date: run python -m benchmarks.readme")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
+
+from benchmarks.common import filled
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "speed.md"
@@ -89,19 +90,18 @@ def gpu_recorded_table() -> str:
     return "\n".join(lines)
 
 
-def filled(page: Path, tables: dict[str, str]) -> str:
+def renewed(page: Path, tables: dict[str, str]) -> str:
     """Return a page with its tables made anew."""
     text = page.read_text(encoding="utf-8")
     for name, table in tables.items():
-        pattern = rf"(<!-- {name}: made by [^>]*-->\n).*?(<!-- /{name} -->)"
-        text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
+        text = filled(text, name, table)
     return text
 
 
 def pages() -> dict[Path, str]:
     """Return the pages with their tables made anew."""
     return {
-        PAGE: filled(
+        PAGE: renewed(
             PAGE,
             {
                 "ways": ways_table(),
@@ -112,7 +112,7 @@ def pages() -> dict[Path, str]:
                 "sizes": sizes_table(),
             },
         ),
-        CLUSTER_PAGE: filled(CLUSTER_PAGE, {"core": core_table()}),
+        CLUSTER_PAGE: renewed(CLUSTER_PAGE, {"core": core_table()}),
     }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leafiqa.details import Details
 from leafiqa.images.drawing import draw_explanation
 from leafiqa.model.aspects import NINETY
 
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 _WORDS = ("not seen", "slight", "clear", "severe")
 # From this severity on a defect is worth a word.
 SEEN = 0.5
+
+
+def in_words(defects: Mapping[str, float]) -> str:
+    """Return the defects that are at least slight as words: "blur severe (2.8), noise slight (0.6)"."""
+    told = [f"{name} {_WORDS[min(3, round(of))]} ({of:.1f})" for name, of in defects.items() if of >= SEEN]
+    return ", ".join(told) or "no defects seen"
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class Explanation:
         map: `(h, w)` float32, scores by place: what a picture that looked like this throughout would score.
         score_range: lowest and highest possible score.
         pixels: `(H, W, 3)` uint8, the picture as the student looked at it.
+        details: what it says of windows of the picture at full size; None where that was not asked for, or where the
+            picture is hardly larger than the look.
     """
 
     score: float
@@ -42,6 +52,7 @@ class Explanation:
     map: NDArray[np.float32]
     score_range: tuple[float, float]
     pixels: NDArray[np.uint8] = field(repr=False)
+    details: Details | None = None
 
     @property
     def seen(self) -> dict[str, float]:
@@ -56,7 +67,15 @@ class Explanation:
 
     def picture(self) -> Image.Image:
         """Return a picture of it: the image, the map laid over it, and the defects as bars."""
-        return draw_explanation(self.pixels, self.map, self.score_range, str(self).split("\n", 1)[0], self.defects)
+        windows = []
+        if (details := self.details) is not None:
+            height, width = details.size
+            for one in details.windows:
+                worst = in_words(one.defects).split(",")[0]  # there is room for one
+                windows.append((one.top / height, one.left / width, one.pixels, worst))
+        return draw_explanation(
+            self.pixels, self.map, self.score_range, str(self).split("\n", 1)[0], self.defects, windows
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pixels, ready for JSON."""
@@ -67,6 +86,7 @@ class Explanation:
             "defects": {name: round(severity, 3) for name, severity in self.defects.items()},
             "map": [[round(float(cell), 4) for cell in row] for row in self.map],
             "score_range": list(self.score_range),
+            **({} if self.details is None else {"details": self.details.to_dict()}),
         }
 
     def __str__(self) -> str:
@@ -74,10 +94,12 @@ class Explanation:
         first = (
             f"{self.score:.3f}, standard error {self.standard_error:.3f}, nine in ten within {low:.3f} to {high:.3f}"
         )
-        told = [f"{name} {_WORDS[min(3, round(severity))]} ({severity:.1f})" for name, severity in self.seen.items()]
         down, across = self.worst_place
         where = f"{('top', 'middle', 'bottom')[int(3 * down)]} {('left', 'centre', 'right')[int(3 * across)]}"
-        return f"{first}\n  {', '.join(told) or 'no defects seen'}; worst at the {where}, {self.map.min():.3f}"
+        told = f"{first}\n  {in_words(self.defects)}; worst at the {where}, {self.map.min():.3f}"
+        if self.details is None:
+            return told
+        return f"{told}\n  details at full size: {in_words(self.details.defects)}; {self.details.score:.3f}"
 
 
 def explained(

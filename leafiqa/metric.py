@@ -6,15 +6,18 @@ import itertools
 import operator
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from leafiqa.details import Details, Window, details_of, of_single_pixels
 from leafiqa.errors import InputError, warn_of_image
 from leafiqa.explanation import Explanation, explained
 from leafiqa.files import printable
-from leafiqa.images.pixels import ImageLike, is_single, short_name, walk
+from leafiqa.images.inputs import check_tensor, from_decoded
+from leafiqa.images.pixels import ImageLike, each, is_single, short_name, walk
 from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.device import pick_device
@@ -25,7 +28,7 @@ from leafiqa.model.places import resolve
 from leafiqa.model.preprocess import Preprocess
 from leafiqa.model.shapes import batch_size_for, by_shape
 from leafiqa.model.student import Student
-from leafiqa.preparing import WINDOW, Looked, Preparing
+from leafiqa.preparing import WINDOW, CloseUp, Looked, Preparing
 
 # Images scored at the same time, at most.
 _MOST_AT_ONCE = 16
@@ -116,33 +119,37 @@ class Metric(Preparing):
         """
         return self._scores(images)
 
-    def explain(self, image: ImageLike) -> Explanation:
+    def explain(self, image: ImageLike, *, details: bool = False) -> Explanation:
         """Say of an image how sure its score is, what is wrong with it, and where.
 
         Args:
             image: one image, in any form that the metric itself takes.
+            details: also look at windows of it at full size, where it is so much larger than what the metric looks at
+                that faults of single pixels are lost: a large photograph can be out of focus by some pixels, and its
+                score does not tell. Costs as much again.
 
         Raises:
             WeightsError: the student tells a score and nothing else.
-            InputError: several images, see `explain_each`; or a wrong type, shape or values.
+            InputError: several images, see `explain_each`; or a wrong type, shape or values; or details are asked of a
+                metric that decodes files at reduced scale.
             ImageError: it cannot be decoded.
         """
         if not isinstance(image, Tensor) and not is_single(image):
             raise InputError(f"explain takes one image, explain_each several; got {type(image).__name__}")
-        (resized, valid), notes = self.prepare_single(image)
+        found, notes = self._explain_single(image, details)
         for note in notes:
             warn_of_image(f"{short_name(image)}: {note}")
-        found = self._explain_resized(resized, valid)
         if len(found) != 1 or found[0] is None:
             wrong = f"{len(found)} images; explain_each takes several" if len(found) != 1 else "values outside [0, 1]"
             raise InputError(f"explain takes one image, this tensor has {wrong}")
         return found[0]
 
-    def explain_each(self, images: Iterable[ImageLike]) -> list[Explanation | None]:
+    def explain_each(self, images: Iterable[ImageLike], *, details: bool = False) -> list[Explanation | None]:
         """Explain several images.
 
         Args:
             images: a tensor `(B, 3, H, W)`, or an iterable of images in any mixture of forms and sizes.
+            details: see `explain`.
 
         Returns:
             An `Explanation` each, in input order; None for a file that cannot be decoded, of which an `ImageWarning`
@@ -150,14 +157,72 @@ class Metric(Preparing):
 
         Raises:
             WeightsError: the student tells a score and nothing else.
-            InputError: see `forward`.
+            InputError: see `forward` and `explain`.
         """
         self.student.need_aspects()
         if isinstance(images, Tensor):
-            return self._explain_resized(*self.prepare_single(images)[0])
+            found, _ = self._explain_single(images, details)
+            return found
+        if details:
+            closely: list[Explanation | None] = self._explain_closely(images)
+            return closely
         if (threads := self.at_once(images)) is not None:
             return [one for found in self._look_at_each(images, self.explain_prepared, threads) for one in found]
         return self.explain_prepared(self.prepare_each(images))
+
+    def _explain_single(self, image: ImageLike, details: bool) -> tuple[list[Explanation | None], list[str]]:
+        """Return explanations of an image by itself, or of a batch tensor, and remarks from decoding."""
+        if not details:
+            (resized, valid), notes = self.prepare_single(image)
+            return self._explain_resized(resized, valid), notes
+        self.student.need_aspects()
+        decoded = None if isinstance(image, Tensor) else self.decode(image)
+        whole = check_tensor(image) if decoded is None else from_decoded(decoded)  # type: ignore[arg-type]
+        resized, valid = self.prepare(whole)
+        found = self._explain_resized(resized, valid)
+        for place, one in enumerate(found):
+            if one is not None:
+                close = self.close_up(whole[place : place + 1], resized[place : place + 1])
+                found[place] = replace(one, details=self.look_closely(close))
+        return found, [] if decoded is None else decoded.notes
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _explain_closely(self, images: Iterable[ImageLike]) -> list[Explanation | None]:
+        """Explain several images with their details, each by itself: they are large, and windows of one go together."""
+
+        def make(image: ImageLike) -> tuple[Explanation | None, list[str]]:
+            found, notes = self._explain_single(image, True)
+            if len(found) != 1:
+                raise InputError(f"a tensor among several must be one image, this one has {len(found)}")
+            return found[0], notes
+
+        explanations: list[Explanation | None] = []
+        look, threads = self.looker(images, make), self.at_once(images)
+        if threads is None:
+            looks: Iterable[Looked] = itertools.starmap(look, enumerate(each(images)))
+        else:
+            looks = walk(images, look, lambda looked: looked, workers=threads, begin=self.begin_thread)
+        for looked in looks:
+            for remark in looked.remarks:
+                warn_of_image(remark)
+            explanations.append(looked.opened)
+        return explanations
+
+    def look_closely(self, close: CloseUp | None) -> Details | None:
+        """Return what the student sees of a picture's windows; None where there are none.
+
+        Raises:
+            WeightsError: the student tells a score and nothing else.
+        """
+        if close is None:
+            return None
+        every = torch.ones(len(close.windows), dtype=torch.bool)
+        windows = []
+        for (top, left), seen in zip(close.places, self._explain_resized(close.windows, every)):
+            if seen is not None:
+                defects = {name: seen.defects[name] for name in of_single_pixels(seen.defects)}
+                windows.append(Window(top, left, seen.score, defects, seen.pixels))
+        return details_of(windows, close.size)
 
     @torch.no_grad()
     def _explain_resized(self, resized: Tensor, valid: Tensor) -> list[Explanation | None]:

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from leafiqa.details import COUNT, window_size
 from leafiqa.errors import ImageError, InputError, warn_of_image
 from leafiqa.images.decoding import Decoded
 from leafiqa.images.inputs import LOSS_TOLERANCE, check_tensor, from_decoded, raise_on_values, values_valid
 from leafiqa.images.loading import cores, usual_workers
 from leafiqa.images.pixels import TOLERANCE, ImageLike, short_name, to_pixels, walk
+from leafiqa.images.windows import places_of_structure
 from leafiqa.model.exact import exact_float32
 from leafiqa.model.holder import StudentHolder
 from leafiqa.model.one_thread import may_leave_this_thread
@@ -35,11 +37,26 @@ _MOST_PINNED = 256 << 20
 
 @dataclass(frozen=True)
 class Looked:
-    """One image of several: decoded, or resized and whether it is valid, or none; and what to tell the caller of it."""
+    """One image of several: what `looker` was to make of it, or none; and what to tell the caller of it."""
 
     index: int
-    opened: Decoded | tuple[Tensor, Tensor] | None
+    opened: Any
     remarks: list[str]
+
+
+@dataclass(frozen=True)
+class CloseUp:
+    """Windows of one picture at full size.
+
+    Attributes:
+        windows: `(K, 3, h, w)` float32 in [0, 1], on the metric's device.
+        places: top and left of each in the picture.
+        size: height and width of the picture.
+    """
+
+    windows: Tensor
+    places: list[tuple[int, int]]
+    size: tuple[int, int]
 
 
 class Preparing(StudentHolder):
@@ -97,6 +114,31 @@ class Preparing(StudentHolder):
         # From the host uint8 travels as it is: a quarter of the bytes.
         with torch.autocast(self.device.type, enabled=False), exact_float32(self.device):
             return self.preprocess.resize(tensor.to(self.device), size), valid.to(self.device)
+
+    def close_up(self, whole: Decoded | Tensor, look: Tensor) -> CloseUp | None:
+        """Return the windows of a picture that a close look is taken at; None where it is hardly larger than the look.
+
+        Args:
+            whole: the picture, decoded, or `(1, 3, H, W)` as `prepare` takes it.
+            look: `(1, 3, h, w)`, what `prepare` made of it.
+
+        Raises:
+            InputError: the metric decodes JPEG files at reduced scale, so that it does not have their details.
+        """
+        if self.draft:
+            raise InputError("details take whole pictures, and this metric decodes them reduced: use draft=False")
+        if isinstance(whole, Decoded):
+            whole = from_decoded(whole)
+        size = (whole.shape[2], whole.shape[3])
+        window = window_size(size, (look.shape[2], look.shape[3]))
+        if window is None:
+            return None
+        places = places_of_structure(look[0].permute(1, 2, 0).cpu().numpy(), size, window, COUNT)
+        height, width = window
+        parts = [whole[0, :, top : top + height, left : left + width].to(self.device) for top, left in places]
+        windows = torch.stack(parts)
+        windows = windows.float() / 255 if windows.dtype == torch.uint8 else windows.float()
+        return CloseUp(windows, places, size)
 
     @property
     def decoders(self) -> int:
@@ -164,20 +206,22 @@ class Preparing(StudentHolder):
         nothing = torch.zeros(1, 3, 1, 1, device=self.device, dtype=torch.float32)
         return self.preprocess.resize(nothing), torch.zeros(1, dtype=torch.bool, device=self.device)
 
-    def looker(self, images: object) -> Callable[[int, ImageLike], Looked]:
-        """Return what looks at one of these images, given its place: decodes it, or prepares it where that is quick."""
-        return partial(self._look, isinstance(images, (list, tuple)))
-
-    def _look(self, keep: bool, index: int, image: ImageLike) -> Looked:
-        """Return one image of several, decoded or prepared; files that cannot be decoded are none.
+    def looker(
+        self, images: object, make: Callable[[ImageLike], tuple[Any, list[str]]] | None = None
+    ) -> Callable[[int, ImageLike], Looked]:
+        """Return what looks at one of these images, given its place.
 
         Args:
-            keep: whether its memory stays what it is until the image is scored.
-            index: its place among them.
-            image: the image.
+            images: the images.
+            make: what it makes of an image, with remarks; None: decodes it, or prepares it where that is quick.
         """
+        # Whether an image's memory stays what it is until it is scored.
+        return partial(self._look, make or partial(self._open, isinstance(images, (list, tuple))))
+
+    def _look(self, make: Callable[[ImageLike], tuple[Any, list[str]]], index: int, image: ImageLike) -> Looked:
+        """Return what is made of one image of several; files that cannot be decoded are none."""
         try:
-            opened, notes = self._open(keep, image)
+            opened, notes = make(image)
         except ImageError as error:
             return Looked(index, None, [f"image {index} has no score (NaN): {short_name(image)}: {error}"])
         except InputError as error:

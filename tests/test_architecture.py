@@ -7,8 +7,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "leafiqa"
 # From the bottom to the top, as docs/architecture.md draws it.
 ROOMS = (
-    "errors arguments files tables images model onnx explanation preparing metric scoring labels evaluation generators "
-    "reports evidence teachers training calibration distillation rating integrations api cli"
+    "errors arguments files tables images model onnx details explanation preparing metric scoring labels evaluation "
+    "generators reports evidence teachers training calibration distillation rating integrations api cli"
 ).split()
 
 

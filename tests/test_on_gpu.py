@@ -115,3 +115,12 @@ def test_explanations_are_those_of_the_cpu(metric, on_gpu, picture):
     assert there.standard_error == pytest.approx(here.standard_error, abs=1e-3)
     assert there.defects == pytest.approx(here.defects, abs=2e-3)
     np.testing.assert_allclose(there.map, here.map, atol=2e-3)
+
+
+def test_details_are_those_of_the_cpu(metric, on_gpu):
+    pictures = [make_picture(1100, 1500), make_picture(300, 300, 1)]
+    for here, there in zip(metric.explain_each(pictures, details=True), on_gpu.explain_each(pictures, details=True)):
+        assert (here.details is None) == (there.details is None)
+        if here.details is not None:
+            places = [[(window.top, window.left) for window in of.details.windows] for of in (here, there)]
+            assert places[0] == places[1] and there.details.defects == pytest.approx(here.details.defects, abs=2e-3)

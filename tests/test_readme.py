@@ -8,7 +8,7 @@ import click
 import pytest
 
 import leafiqa
-from benchmarks import generators_table, rating_table, readme, speed_tables
+from benchmarks import details, explain, generators_table, rating_table, readme, speed_tables
 from leafiqa.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def test_the_readmes_figures_are_the_cards():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.filled(text) == text, "run python -m benchmarks.readme"
+    assert readme.readme(text) == text, "run python -m benchmarks.readme"
     card = leafiqa.model_card("leaf")
     for row in card.accuracy:
         assert readme.figure(row["srcc"], row["srcc_interval"]) in text
@@ -45,11 +45,13 @@ def commands():
 
 
 def test_the_tables_of_the_docs_are_those_of_the_benchmarks():
-    for page, text in {
-        **generators_table.pages(),
-        rating_table.PAGE: rating_table.page(),
-        **speed_tables.pages(),
-    }.items():
+    for page, text in (
+        *generators_table.pages().items(),
+        (rating_table.PAGE, rating_table.page()),
+        (explain.PAGE, explain.page()),
+        (details.PAGE, details.page()),
+        *speed_tables.pages().items(),
+    ):
         assert page.read_text(encoding="utf-8") == text, f"run python -m benchmarks.{page.stem}'s table"
         for name in re.findall(r"<!-- (\w+): made by", text):
             assert re.search(rf"<!-- {name}: [^>]*-->\s*\S.*?<!-- /{name} -->", text, re.S), (page.name, name)

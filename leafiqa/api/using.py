@@ -132,8 +132,9 @@ def score(
         backend: what computes them: "torch", "onnx", or None for the faster one that is installed, which on a CPU is
             ONNX Runtime (`pip install 'leafiqa[onnx]'`).
         draft: decode JPEG files at reduced scale; see `create_metric`.
-        columns: of "score", "se" (its standard error) and "defects" (severity of each, 0 to 3), what rows hold in
-            `.beside`; more than the score takes torch, and a student that tells it.
+        columns: of "score", "se" (its standard error), "defects" (severity of each, 0 to 3) and "details" (of large
+            pictures at full size, see `Metric.explain`), what rows hold in `.beside`; more than the score takes torch,
+            and a student that tells it.
         batch_size: images scored together on an accelerator.
         workers: threads, at most sixteen unless told: on a CPU each scores an image at a time, from its bytes to its
             score; for an accelerator they decode. None means one a core.
@@ -144,7 +145,7 @@ def score(
         `.to_dict()`, `.to_csv(path)` and `.to_pandas()`.
 
     Raises:
-        InputError: no image was found, or an unknown column.
+        InputError: no image was found, or an unknown column, or details together with `draft`.
         UnknownModelError, WeightsError: see `create_metric`; or a column that the student does not tell.
 
     Example:

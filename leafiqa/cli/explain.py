@@ -21,6 +21,7 @@ from leafiqa.files import printable
 @recursive_option
 @metric_options
 @device_option
+@click.option("--details", is_flag=True, help="Also look at windows of large pictures at full size.")
 @click.option("-o", "--output", "folder", type=FOLDER, help="Folder for a picture of each explanation, as PNG.")
 @overwrite_option
 @json_option
@@ -30,6 +31,7 @@ def command(
     name: str,
     weights: str | None,
     device: str,
+    details: bool,
     folder: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -37,6 +39,8 @@ def command(
     """Explain scores: standard error, interval, defects and their severity, and a map of good and bad places.
 
     PATH is a file, a folder or a quoted glob pattern. A file that cannot be read is told, and makes the exit status 1.
+    With --details also whether a large photograph is out of focus, noisy or compressed where a look at the whole of it
+    cannot tell.
     """
     from leafiqa.images.find import need_images
 
@@ -57,7 +61,7 @@ def command(
     with progress("explaining") as bar:
         for number, (file, place) in enumerate(zip(files, places), 1):
             try:
-                explanation = metric.explain(file)
+                explanation = metric.explain(file, details=details)
             except leafiqa.ImageError as error:
                 failed += 1
                 told.append({"image": file, "error": str(error)})

@@ -50,7 +50,8 @@ _ADDRESS = re.compile(r"(auto|ray://.+|[\w.-]+:\d+)$")
     "asked",
     default="score",
     metavar="LIST",
-    help="Of score, se and defects, with commas between: also the standard error, and the severity of each defect.",
+    help="Of score, se, defects and details, with commas between: also the standard error, the severity of each "
+    "defect, and what is seen of large pictures at full size.",
 )
 @click.option("--draft", is_flag=True, help="Decode JPEG files at reduced scale: faster, scores move a little.")
 @click.option(

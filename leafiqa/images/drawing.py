@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -43,8 +45,9 @@ def draw_explanation(
     score_range: tuple[float, float],
     title: str,
     defects: dict[str, float],
+    windows: Sequence[tuple[float, float, NDArray[np.uint8], str]] = (),
 ) -> Image.Image:
-    """Draw a picture, the map over it, a line of text and the most severe defects as bars.
+    """Draw a picture, the map over it, a line of text, the most severe defects as bars, and windows at full size.
 
     Args:
         pixels: `(H, W, 3)`.
@@ -52,6 +55,7 @@ def draw_explanation(
         score_range: lowest and highest possible score.
         title: the line of text.
         defects: severities in [0, 3] by name, the most severe first.
+        windows: of each where it begins, as shares of the picture's height and width, its pixels, and words on it.
     """
     picture = Image.fromarray(pixels)
     factor = min(_SIDE / picture.width, _SIDE / picture.height)
@@ -62,8 +66,10 @@ def draw_explanation(
         middle, least = (low + high) / 2, 0.01 * (score_range[1] - score_range[0])
         low, high = middle - least, middle + least
     shown = list(defects.items())[:_SHOWN]
-    width = max(3 * _MARGIN + 2 * size[0], 640)
-    height = 4 * _MARGIN + size[1] + _LINE * (2 + len(shown))
+    across = _MARGIN + sum(part.shape[1] + _MARGIN for _, _, part, _ in windows)
+    down = max((part.shape[0] + 2 * _LINE + _MARGIN for _, _, part, _ in windows), default=0)
+    width = max(3 * _MARGIN + 2 * size[0], 640, across)
+    height = 4 * _MARGIN + size[1] + _LINE * (2 + len(shown)) + down
     page = Image.new("RGB", (width, height), (255, 255, 255))
     page.paste(picture.resize(size, Image.Resampling.LANCZOS), (_MARGIN, _MARGIN))
     laid = overlay(pixels, values, low, high).resize(size, Image.Resampling.LANCZOS)
@@ -77,7 +83,24 @@ def draw_explanation(
         draw.text((_MARGIN, line), name, _TEXT, font)
         draw.rectangle((120, line + 3, 120 + round(severity * 120), line + 15), _BAR)
         draw.text((128 + round(severity * 120), line), f"{severity:.1f}", _TEXT, font)
+    left, top = _MARGIN, height - down
+    if windows:
+        draw.text((left, top), "details, pixel for pixel; each number stands in its window's corner", _TEXT, font)
+    for number, (row, column, part, words) in enumerate(windows, 1):
+        corner = (_MARGIN + round(column * size[0]), _MARGIN + round(row * size[1]))
+        _numbered(draw, font, corner, number)
+        page.paste(Image.fromarray(part), (left, top + _LINE))
+        _numbered(draw, font, (left, top + _LINE), number)
+        draw.text((left, top + _LINE + part.shape[0]), words, _TEXT, font)
+        left += part.shape[1] + _MARGIN
     return page
+
+
+def _numbered(draw: ImageDraw.ImageDraw, font: object, corner: tuple[int, int], number: int) -> None:
+    """Mark a window by its number at its upper left corner."""
+    left, top = corner
+    draw.rectangle((left, top, left + 14, top + 16), (255, 255, 255), _TEXT)
+    draw.text((left + 3, top), str(number), _TEXT, font)  # type: ignore[arg-type]
 
 
 def _legend(page: Image.Image, draw: ImageDraw.ImageDraw, font: object, top: int, low: float, high: float) -> None:

@@ -1,19 +1,21 @@
-"""Which columns rows of scores have beside the score: its standard error, and the severity of each defect."""
+"""Which columns rows of scores have beside the score: its standard error, defects, and those of details."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from leafiqa.details import of_single_pixels
 from leafiqa.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
     from leafiqa.explanation import Explanation
 
 # What can be asked for; "score" is there always.
-ASKED = ("score", "se", "defects")
+ASKED = ("score", "se", "defects", "details")
 STANDARD_ERROR = "standard_error"
-_DEFECT = "defect_"
+_DEFECT, _DETAILS = "defect_", "details_"
+_OF_DETAILS = _DETAILS + "score"
 
 
 def check_columns(asked: Iterable[str]) -> tuple[str, ...]:
@@ -30,7 +32,12 @@ def check_columns(asked: Iterable[str]) -> tuple[str, ...]:
 
 def takes_torch(asked: Sequence[str]) -> bool:
     """Tell whether what was asked for is more than ONNX Runtime computes."""
-    return bool({"se", "defects"} & set(asked))
+    return bool(set(asked) - {"score"})
+
+
+def takes_details(columns: Sequence[str]) -> bool:
+    """Tell whether columns, as `extra_columns` names them, take a close look at large pictures."""
+    return _OF_DETAILS in columns
 
 
 def extra_columns(metrics: Sequence[Any], asked: Sequence[str]) -> tuple[str, ...]:
@@ -41,7 +48,8 @@ def extra_columns(metrics: Sequence[Any], asked: Sequence[str]) -> tuple[str, ..
         asked: what `check_columns` returned.
 
     Raises:
-        InputError: a metric runs in ONNX Runtime, which computes scores alone.
+        InputError: a metric runs in ONNX Runtime, which computes scores alone; or details are asked of one that decodes
+            files at reduced scale.
         WeightsError: a student tells a score and nothing else.
     """
     if not takes_torch(asked):
@@ -49,14 +57,19 @@ def extra_columns(metrics: Sequence[Any], asked: Sequence[str]) -> tuple[str, ..
     names: dict[str, None] = dict.fromkeys([STANDARD_ERROR] if "se" in asked else [])
     for metric in metrics:
         if not hasattr(metric, "student"):
-            raise InputError(f"columns se and defects take torch, got {metric!r}; use backend='torch'")
+            raise InputError(f"columns {', '.join(ASKED[1:])} take torch, got {metric!r}; use backend='torch'")
         if metric.student.aspects is None:
             raise WeightsError(
-                f"{metric.metric_name} tells a score and nothing else, so it has no columns se and defects; the "
-                "bundled `leaf` has them, and so has what `leafiqa distill` makes"
+                f"{metric.metric_name} tells a score and nothing else, so it has no columns "
+                f"{', '.join(ASKED[1:])}; the bundled `leaf` has them, and so has what `leafiqa distill` makes"
             )
+        known = metric.student.aspects.defects
         if "defects" in asked:
-            names.update(dict.fromkeys(_DEFECT + defect for defect in metric.student.aspects.defects))
+            names.update(dict.fromkeys(_DEFECT + defect for defect in known))
+        if "details" in asked:
+            if metric.draft:
+                raise InputError("details take whole pictures, draft=True decodes them reduced: choose one of the two")
+            names.update(dict.fromkeys([_OF_DETAILS, *(_DETAILS + name for name in of_single_pixels(known))]))
     return tuple(names)
 
 
@@ -64,12 +77,21 @@ def values_of(explanation: Explanation, columns: Sequence[str]) -> dict[str, flo
     """Return what an explanation says in the columns that it knows."""
     known = {_DEFECT + name: round(severity, 3) for name, severity in explanation.defects.items()}
     known[STANDARD_ERROR] = round(explanation.standard_error, 6)
+    if (details := explanation.details) is not None:
+        known[_OF_DETAILS] = round(details.score, 6)
+        known.update({_DETAILS + name: round(severity, 3) for name, severity in details.defects.items()})
     return {name: known[name] for name in columns if name in known}
 
 
 def in_words(values: dict[str, float]) -> str:
     """Return the defects of a row that are at least slight, most severe first: "blur 1.8, noise 0.6"."""
-    found = [(name[len(_DEFECT) :], value) for name, value in values.items() if name.startswith(_DEFECT)]
+    whole = _of_kind(values, _DEFECT)
+    close = _of_kind({name: value for name, value in values.items() if name != _OF_DETAILS}, _DETAILS)
+    return "; ".join(part for part in (whole, close and f"at full size {close}") if part)
+
+
+def _of_kind(values: dict[str, float], kind: str) -> str:
+    found = [(name[len(kind) :], value) for name, value in values.items() if name.startswith(kind)]
     if not found:
         return ""
     from leafiqa.explanation import SEEN  # takes torch, which is there where defects were told

@@ -13,7 +13,7 @@ from leafiqa.errors import InputError, LeafiqaError
 from leafiqa.files import sha256_if_readable
 from leafiqa.images.decoding import Decoded
 from leafiqa.images.loading import load_ahead
-from leafiqa.scoring.columns import check_columns, extra_columns, values_of
+from leafiqa.scoring.columns import check_columns, extra_columns, takes_details, values_of
 from leafiqa.scoring.contents import Content
 from leafiqa.scoring.rows import HASH_DIGITS, Row, digits_of
 
@@ -33,6 +33,7 @@ class _Prepared:
         path: the file.
         decoded: its pixels, by the size rule that they were decoded by; dropped once `images` are made of them.
         images: what each student looks at.
+        close: what each takes a close look at, where that was asked for.
         error: why there is nothing.
         note: remarks from decoding.
         sha256: of the file.
@@ -41,6 +42,7 @@ class _Prepared:
     path: str
     decoded: dict[Any, Decoded] = field(default_factory=dict)
     images: tuple[Any, ...] = ()
+    close: tuple[Any, ...] = ()
     error: str = ""
     note: str = ""
     sha256: str = ""
@@ -71,14 +73,15 @@ def score_files(
         workers: threads. On a CPU each scores a file at a time, from its bytes to its score; None means one a core,
             and at most sixteen. For an accelerator they decode; None means the same. Twice as many images are held in
             full size, at most, and for an accelerator 64 MiB of pixels more.
-        columns: what rows hold beside the score: "se", its standard error; "defects", the severity of each.
+        columns: what rows hold beside the score: "se", its standard error; "defects", the severity of each; "details",
+            what is seen in windows of large pictures at full size.
 
     Yields:
         One row a path and metric; a file that cannot be scored, for whatever reason, has its error in it.
 
     Raises:
         InputError: a metric returns losses, or there is none; or it runs in ONNX Runtime, and more than a score was
-            asked for.
+            asked for; or details, and it decodes files at reduced scale.
         WeightsError: more than a score was asked for of a student that tells nothing else.
     """
     metrics = list(metrics) if isinstance(metrics, Sequence) else [metrics]
@@ -89,6 +92,7 @@ def score_files(
         whole_number(workers, "workers", 1)
 
     extra = extra_columns(metrics, check_columns(columns))
+    close = takes_details(extra)
 
     def look(path: str | os.PathLike[str] | Content) -> _Prepared:
         return _open(metrics, path if isinstance(path, Content) else os.fspath(path))
@@ -96,7 +100,7 @@ def score_files(
     at_once = [metric.at_once(paths) for metric in metrics]
     if all(at_once):  # each file from its bytes to its score in one thread
         scored = load_ahead(
-            lambda path: list(_finish(metrics, _prepare(metrics, [look(path)]), extra)),
+            lambda path: list(_finish(metrics, _prepare(metrics, [look(path)], close), extra)),
             paths,
             workers=workers or min(filter(None, at_once)),
             begin=next((metric.begin_thread for metric in metrics if metric.begin_thread is not None), None),
@@ -114,12 +118,12 @@ def score_files(
         held += sum(decoded.pixels.nbytes for decoded in one.decoded.values())
         full = len(window) + len(opened) == batch_size
         if full or held >= together:
-            window += _prepare(metrics, opened)
+            window += _prepare(metrics, opened, close)
             opened, held = [], 0
         if full:
             yield from _finish(metrics, window, extra)
             window = []
-    yield from _finish(metrics, window + _prepare(metrics, opened), extra)
+    yield from _finish(metrics, window + _prepare(metrics, opened, close), extra)
 
 
 def _open(metrics: Sequence[AnyMetric], source: str | Content) -> _Prepared:
@@ -146,28 +150,34 @@ def _rule(metric: AnyMetric) -> Any:
     return metric.preprocess if metric.draft else None
 
 
-def _prepare(metrics: Sequence[AnyMetric], opened: list[_Prepared]) -> list[_Prepared]:
-    """Resize images for each student; those that look alike share what they look at."""
+def _prepare(metrics: Sequence[AnyMetric], opened: list[_Prepared], close: bool) -> list[_Prepared]:
+    """Resize images for each student, and cut windows out of them; those that look alike share what they look at."""
     good = [place for place, one in enumerate(opened) if not one.error]
     if not good:
         return opened
     made = list(opened)
     try:
-        seen: dict[Any, list[Any]] = {}
+        seen: dict[Any, tuple[list[Any], list[Any]]] = {}
         for metric in metrics:
             key = (metric.preprocess, metric.draft, metric.device)
             if key not in seen:
                 decoded = [opened[place].decoded[_rule(metric)] for place in good]
-                seen[key] = list(metric.prepare_several(decoded))
+                ready = list(metric.prepare_several(decoded))
+                seen[key] = ready, _close_ups(metric, decoded, ready) if close else []
         looked = [seen[metric.preprocess, metric.draft, metric.device] for metric in metrics]
         for number, place in enumerate(good):
-            images = tuple(of[number] for of in looked)
-            made[place] = replace(opened[place], decoded={}, images=images)
+            images = tuple(ready[number] for ready, _ in looked)
+            closer = tuple(windows[number] for _, windows in looked) if close else ()
+            made[place] = replace(opened[place], decoded={}, images=images, close=closer)
     except Exception as error:  # not enough memory, perhaps: then each by itself
         if len(good) > 1:
-            return [_prepare(metrics, [one])[0] for one in opened]
+            return [_prepare(metrics, [one], close)[0] for one in opened]
         made[good[0]] = replace(opened[good[0]], decoded={}, error=_why(error), note="")
     return made
+
+
+def _close_ups(metric: Any, decoded: list[Decoded], ready: list[Any]) -> list[Any]:
+    return [metric.close_up(whole, look) for whole, (look, _) in zip(decoded, ready)]
 
 
 def _why(error: Exception) -> str:
@@ -197,7 +207,7 @@ def _outcomes(
     metric: AnyMetric, window: list[_Prepared], number: int, extra: Sequence[str]
 ) -> list[_Outcome | Exception | None]:
     """Return one metric's outcome for each file of a window, None where there is nothing to look at."""
-    prepared = [item.images[number] for item in window if item.images]
+    prepared = [(item.images[number], item.close[number] if item.close else None) for item in window if item.images]
     try:
         # One transfer for the whole window.
         found: Iterator[_Outcome | Exception] = iter(_look_at(metric, prepared, extra))
@@ -207,17 +217,22 @@ def _outcomes(
     return [next(found) if item.images else None for item in window]
 
 
-def _look_at(metric: AnyMetric, prepared: list[Any], extra: Sequence[str]) -> list[_Outcome]:
-    """Return scores, and with them what else was asked for, from one and the same pass."""
+def _look_at(metric: AnyMetric, prepared: list[tuple[Any, Any]], extra: Sequence[str]) -> list[_Outcome]:
+    """Return scores, and with them what else was asked for, from one and the same pass; windows take another one."""
     if not prepared:
         return []
     if not extra:
-        return [_Outcome(score) for score in metric.score_prepared(prepared).tolist()]
-    told = metric.explain_prepared(prepared)  # type: ignore[union-attr]
-    return [_Outcome(math.nan) if one is None else _Outcome(one.score, values_of(one, extra)) for one in told]
+        return [_Outcome(score) for score in metric.score_prepared([image for image, _ in prepared]).tolist()]
+    told = metric.explain_prepared([image for image, _ in prepared])  # type: ignore[union-attr]
+    outcomes = []
+    for one, (_, close) in zip(told, prepared):
+        if one is not None and close is not None:
+            one = replace(one, details=metric.look_closely(close))  # type: ignore[union-attr]
+        outcomes.append(_Outcome(math.nan) if one is None else _Outcome(one.score, values_of(one, extra)))
+    return outcomes
 
 
-def _alone(metric: AnyMetric, image: Any, extra: Sequence[str]) -> _Outcome | Exception:
+def _alone(metric: AnyMetric, image: tuple[Any, Any], extra: Sequence[str]) -> _Outcome | Exception:
     try:
         return _look_at(metric, [image], extra)[0]
     except Exception as error:

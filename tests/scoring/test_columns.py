@@ -93,7 +93,7 @@ def test_comparing_reads_scores_with_columns(folder):
 
 
 def test_what_cannot_be_asked(folder, metric):
-    with pytest.raises(leafiqa.InputError, match="columns must be of score, se, defects; got 'blur'"):
+    with pytest.raises(leafiqa.InputError, match="columns must be of score, se, defects, details; got 'blur'"):
         leafiqa.score(folder / "photos", metric, columns=["se", "blur"])
     fields = {
         "name": "leaf_lite0.plain",

@@ -1,0 +1,154 @@
+"""Details: windows of large pictures at full size, which tell what a look at the whole cannot."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFilter
+
+import leafiqa
+from leafiqa.cli.demo import PICTURES
+from leafiqa.details import Window, details_of, of_single_pixels, window_size
+from tests.conftest import invoke, make_picture
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A sharp photograph, 2304x2304: one of the bundled ones as tiles, each the mirror image of the next."""
+    photo = np.asarray(Image.open(PICTURES / "path.jpg").convert("RGB"))
+    row = np.concatenate([photo, photo[:, ::-1]] * 2, axis=1)
+    return np.concatenate([row, row[::-1]] * 2)
+
+
+def spoilt(pixels, radius):
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def test_which_pictures_have_details():
+    assert window_size((3000, 4000), (320, 448)) == (192, 192)
+    assert window_size((576, 576), (384, 384)) == (192, 192)
+    assert window_size((575, 576), (384, 384)) is None
+    assert window_size((100, 20000), (192, 768)) == (96, 192)
+    assert window_size((31, 90000), (192, 768)) is None
+
+
+def test_blur_is_that_of_the_best_window_and_noise_the_mean():
+    pixels = np.zeros((2, 192, 192, 3), np.uint8)
+    seen = [{"noise": 2.0, "blur": 2.9, "motion": 0.1}, {"noise": 1.0, "blur": 0.5, "motion": 0.3}]
+    windows = [Window(8 * n, 9, 0.2 + 0.4 * n, of, pixels[n]) for n, of in enumerate(seen)]
+    found = details_of(windows, (900, 1200))
+    assert found.defects == {"noise": 1.5, "blur": 0.5, "motion": 0.1} and next(iter(found.defects)) == "noise"
+    assert found.score == pytest.approx(0.4)
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["size"] == [900, 1200] and told["windows"][1] == {
+        "top": 8, "left": 9, "height": 192, "width": 192, "score": 0.6, "defects": seen[1],
+    }  # fmt: skip
+    assert of_single_pixels(["dark", "noise", "text", "blur"]) == ["noise", "blur"]
+
+
+def test_details_tell_what_the_look_cannot(metric, large):
+    sharp = metric.explain(large, details=True)
+    soft = metric.explain(spoilt(large, 1.5), details=True)
+    assert abs(soft.score - sharp.score) < 0.03 and soft.defects["blur"] < 0.1  # the look: nothing
+    assert sharp.details.defects["blur"] < 0.3 and soft.details.defects["blur"] > 1.3
+    assert soft.details.score < sharp.details.score - 0.1
+    rng = np.random.default_rng(0)
+    noisy = (large + rng.normal(0, 14, large.shape)).clip(0, 255).astype(np.uint8)
+    grainy = metric.explain(noisy, details=True)
+    assert grainy.defects["noise"] < 0.7 < 1.5 < grainy.details.defects["noise"]
+    assert next(iter(grainy.details.defects)) == "noise" and sharp.details.defects["noise"] < 0.3
+
+
+def test_the_rest_of_an_explanation_does_not_change(metric, large):
+    plain, close = metric.explain(large), metric.explain(large, details=True)
+    assert plain.details is None and "details" not in plain.to_dict() and "full size" not in str(plain)
+    assert plain.score == close.score and plain.defects == close.defects and str(close).startswith(str(plain))
+    np.testing.assert_array_equal(plain.map, close.map)
+    assert close.to_dict()["details"]["windows"][0]["height"] == 192
+    assert metric.explain(make_picture(500, 500), details=True).details is None  # hardly larger than the look
+
+
+def test_windows_are_pixels_of_the_picture(metric, large):
+    details = metric.explain(large, details=True).details
+    assert details.size == large.shape[:2] and len(details.windows) == 4
+    for window in details.windows:
+        part = large[window.top : window.top + 192, window.left : window.left + 192]
+        np.testing.assert_array_equal(window.pixels, part)
+        assert set(window.defects) == {"blur", "motion", "noise", "compression"}
+
+
+def test_all_forms_and_batches_have_the_same_details(metric, large, tmp_path):
+    Image.fromarray(large).save(tmp_path / "large.png")
+    expected = metric.explain(large, details=True).details.to_dict()
+    tensor = torch.from_numpy(large.copy()).permute(2, 0, 1)
+    for form in (tmp_path / "large.png", Image.fromarray(large), tensor, tensor[None]):
+        assert metric.explain(form, details=True).details.to_dict() == expected
+    floats = metric.explain(large.astype(np.float32) / 255, details=True).details.to_dict()
+    assert floats["score"] == pytest.approx(expected["score"], abs=1e-5)
+    other = torch.from_numpy(spoilt(large, 1.5).copy()).permute(2, 0, 1)
+    together = metric.explain_each(torch.stack([other, tensor]), details=True)
+    assert together[1].details.to_dict() == expected and together[0].details.defects["blur"] > 1.3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_many_with_a_bad_one_among_them(metric, large, tmp_path, threads):
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    Image.fromarray(large).save(files[0])
+    files[1].write_bytes(b"nothing")
+    Image.fromarray(make_picture(300, 300)).save(files[2])
+    before, count = torch.get_num_threads(), threading.active_count()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.warns(leafiqa.ImageWarning, match="image 1 has no score"):
+            found = metric.explain_each(files, details=True)
+    finally:
+        torch.set_num_threads(before)
+    assert threading.active_count() <= count + threads
+    assert found[1] is None and found[2].details is None
+    assert found[0].details.to_dict()["windows"] and found[0].details.defects["blur"] < 0.3
+    with pytest.raises(leafiqa.InputError, match=r"image 1: .*one image"):
+        metric.explain_each([large, torch.zeros(2, 3, 700, 700)], details=True)
+
+
+def test_reduced_decoding_has_no_details(large, tmp_path):
+    Image.fromarray(large).save(tmp_path / "large.jpg")
+    draft = leafiqa.create_metric("leaf", device="cpu", draft=True)
+    with pytest.raises(leafiqa.InputError, match="draft=False"):
+        draft.explain(tmp_path / "large.jpg", details=True)
+    with pytest.raises(leafiqa.InputError, match="details take whole pictures"):
+        leafiqa.score(tmp_path / "large.jpg", draft, columns=["details"])
+    done = invoke("score", tmp_path / "large.jpg", "--columns", "details", "--draft")
+    assert done.returncode == 2 and "details take whole pictures" in done.stderr
+
+
+def test_columns_of_details(metric, large, tmp_path):
+    Image.fromarray(spoilt(large, 1.5)).save(tmp_path / "large.png")
+    Image.fromarray(make_picture(300, 300)).save(tmp_path / "small.png")
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    table = {row.image.rsplit("/")[-1]: row for row in leafiqa.score(tmp_path, metric, columns=["details"])}
+    expected = metric.explain(tmp_path / "large.png", details=True)
+    names = {f"details_{name}": severity for name, severity in expected.details.defects.items()}
+    names["details_score"] = expected.details.score
+    assert table["large.png"].beside == pytest.approx(names, abs=1e-3)
+    assert table["large.png"].score == pytest.approx(expected.score, abs=1e-5)
+    assert table["small.png"].beside == {} and table["small.png"].score is not None and table["bad.png"].error
+    done = invoke("score", tmp_path, "--columns", "score,details")
+    assert "at full size blur" in done.stdout and "small.png\n" in done.stdout
+
+
+def test_on_the_command_line_and_as_a_picture(large, tmp_path):
+    Image.fromarray(spoilt(large, 1.5)).save(tmp_path / "large.png")
+    done = invoke("explain", tmp_path / "large.png", "--details", "-o", tmp_path / "told")
+    assert "details at full size: blur" in done.stdout and done.returncode == 0
+    page = np.asarray(Image.open(tmp_path / "told" / "large.png.png"))
+    plain = invoke("explain", tmp_path / "large.png", "-o", tmp_path / "plain")
+    assert "full size" not in plain.stdout
+    assert page.shape[0] > np.asarray(Image.open(tmp_path / "plain" / "large.png.png")).shape[0] + 192
+    told = json.loads(invoke("explain", tmp_path / "large.png", "--details", "--json").stdout)
+    window = told[0]["details"]["windows"][0]
+    shown = spoilt(large, 1.5)[window["top"] : window["top"] + 192, window["left"] : window["left"] + 192]
+    # The first window stands below, pixel for pixel, but for the number in its corner.
+    places = np.flatnonzero((page[:, 16 + 191] == shown[100, 191]).all(axis=1))
+    assert any((page[row - 80 : row + 92, 16 + 20 : 16 + 192] == shown[20:, 20:]).all() for row in places)
