@@ -8,6 +8,7 @@ from PIL import Image
 import leafiqa
 from leafiqa.model.resizing import resize
 from leafiqa.scoring.pipeline import score_files
+from tests.conftest import make_picture
 
 pytestmark = pytest.mark.cuda
 
