@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Four windows of this many pixels along a side are as many pixels as one look.
+# Four windows of this many pixels along a side are as many pixels as one look of 384x384, as `leaf` takes it.
 SIDE, COUNT = 192, 4
 # From this many times the pixels of a look on (half as large again along each side) a picture has details of its own.
 LARGER = 2.25

@@ -42,7 +42,7 @@ class Explanation:
         score_range: lowest and highest possible score.
         pixels: `(H, W, 3)` uint8, the picture as the student looked at it.
         details: what it says of windows of the picture at full size; None where that was not asked for, or where the
-            picture is hardly larger than the look.
+            picture has too few pixels beside the look, or less than 32 along a side.
     """
 
     score: float
@@ -66,7 +66,8 @@ class Explanation:
         return (float(row) + 0.5) / self.map.shape[0], (float(column) + 0.5) / self.map.shape[1]
 
     def picture(self) -> Image.Image:
-        """Return a picture of it: the image, the map laid over it, and the defects as bars."""
+        """Return a picture of it: the image, the map laid over it, the defects as bars, and windows of details."""
+        lines = str(self).split("\n")
         windows = []
         if (details := self.details) is not None:
             height, width = details.size
@@ -74,7 +75,7 @@ class Explanation:
                 worst = in_words(one.defects).split(",")[0]  # there is room for one
                 windows.append((one.top / height, one.left / width, one.pixels, worst))
         return draw_explanation(
-            self.pixels, self.map, self.score_range, str(self).split("\n", 1)[0], self.defects, windows
+            self.pixels, self.map, self.score_range, lines[0], self.defects, lines[-1].strip(), windows
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +87,7 @@ class Explanation:
             "defects": {name: round(severity, 3) for name, severity in self.defects.items()},
             "map": [[round(float(cell), 4) for cell in row] for row in self.map],
             "score_range": list(self.score_range),
-            **({} if self.details is None else {"details": self.details.to_dict()}),
+            "details": None if self.details is None else self.details.to_dict(),
         }
 
     def __str__(self) -> str:
@@ -99,7 +100,9 @@ class Explanation:
         told = f"{first}\n  {in_words(self.defects)}; worst at the {where}, {self.map.min():.3f}"
         if self.details is None:
             return told
-        return f"{told}\n  details at full size: {in_words(self.details.defects)}; {self.details.score:.3f}"
+        return (
+            f"{told}\n  details at full size: {in_words(self.details.defects)}; windows score {self.details.score:.3f}"
+        )
 
 
 def explained(

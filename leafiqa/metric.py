@@ -16,8 +16,9 @@ from leafiqa.details import Details, Window, details_of, of_single_pixels
 from leafiqa.errors import InputError, warn_of_image
 from leafiqa.explanation import Explanation, explained
 from leafiqa.files import printable
+from leafiqa.images.decoding import Decoded
 from leafiqa.images.inputs import check_tensor, from_decoded
-from leafiqa.images.pixels import ImageLike, each, is_single, short_name, walk
+from leafiqa.images.pixels import ImageLike, is_single, short_name, walk
 from leafiqa.model.card import Card
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.device import pick_device
@@ -164,6 +165,7 @@ class Metric(Preparing):
             found, _ = self._explain_single(images, details)
             return found
         if details:
+            self.need_whole()
             closely: list[Explanation | None] = self._explain_closely(images)
             return closely
         if (threads := self.at_once(images)) is not None:
@@ -175,54 +177,63 @@ class Metric(Preparing):
         if not details:
             (resized, valid), notes = self.prepare_single(image)
             return self._explain_resized(resized, valid), notes
-        self.student.need_aspects()
-        decoded = None if isinstance(image, Tensor) else self.decode(image)
-        whole = check_tensor(image) if decoded is None else from_decoded(decoded)  # type: ignore[arg-type]
-        resized, valid = self.prepare(whole)
+        self.need_whole()
+        if isinstance(image, Tensor):
+            return self._explain_whole(check_tensor(image)), []
+        decoded = self.decode(image)
+        return self._explain_whole(decoded), decoded.notes
+
+    @torch.no_grad()
+    def _explain_whole(self, whole: Decoded | Tensor) -> list[Explanation | None]:
+        """Explain an image that was decoded, or each of a tensor `(B, 3, H, W)`, with its details."""
+        tensor = from_decoded(whole) if isinstance(whole, Decoded) else whole
+        resized, valid = self.prepare(tensor)
         found = self._explain_resized(resized, valid)
         for place, one in enumerate(found):
             if one is not None:
-                close = self.close_up(whole[place : place + 1], resized[place : place + 1])
-                found[place] = replace(one, details=self.look_closely(close))
-        return found, [] if decoded is None else decoded.notes
+                close_up = self.close_up(tensor[place : place + 1], resized[place : place + 1])
+                found[place] = replace(one, details=self.look_closely(close_up))
+        return found
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _explain_closely(self, images: Iterable[ImageLike]) -> list[Explanation | None]:
         """Explain several images with their details, each by itself: they are large, and windows of one go together."""
 
-        def make(image: ImageLike) -> tuple[Explanation | None, list[str]]:
-            found, notes = self._explain_single(image, True)
-            if len(found) != 1:
-                raise InputError(f"a tensor among several must be one image, this one has {len(found)}")
-            return found[0], notes
+        def finish(looked: Looked) -> tuple[Explanation | None, list[str]]:
+            try:
+                found = [None] if looked.opened is None else self._explain_whole(looked.opened)
+            except InputError as error:
+                raise InputError(f"image {looked.index}: {error}") from error
+            return found[0], looked.remarks
 
+        look, threads = self.looker(images, whole=True), self.at_once(images)
+        if threads is not None:
+            told: Iterable[tuple[Explanation | None, list[str]]]
+            told = walk(images, look, finish, workers=threads, begin=self.begin_thread)
+        else:  # threads decode, and do nothing else
+            told = map(finish, walk(images, look, lambda looked: looked, workers=self.decoders))
         explanations: list[Explanation | None] = []
-        look, threads = self.looker(images, make), self.at_once(images)
-        if threads is None:
-            looks: Iterable[Looked] = itertools.starmap(look, enumerate(each(images)))
-        else:
-            looks = walk(images, look, lambda looked: looked, workers=threads, begin=self.begin_thread)
-        for looked in looks:
-            for remark in looked.remarks:
+        for explanation, remarks in told:
+            for remark in remarks:
                 warn_of_image(remark)
-            explanations.append(looked.opened)
+            explanations.append(explanation)
         return explanations
 
-    def look_closely(self, close: CloseUp | None) -> Details | None:
+    def look_closely(self, close_up: CloseUp | None) -> Details | None:
         """Return what the student sees of a picture's windows; None where there are none.
 
         Raises:
             WeightsError: the student tells a score and nothing else.
         """
-        if close is None:
+        if close_up is None:
             return None
-        every = torch.ones(len(close.windows), dtype=torch.bool)
+        every = torch.ones(len(close_up.windows), dtype=torch.bool)
         windows = []
-        for (top, left), seen in zip(close.places, self._explain_resized(close.windows, every)):
+        for (top, left), seen in zip(close_up.places, self._explain_resized(close_up.windows, every)):
             if seen is not None:
                 defects = {name: seen.defects[name] for name in of_single_pixels(seen.defects)}
                 windows.append(Window(top, left, seen.score, defects, seen.pixels))
-        return details_of(windows, close.size)
+        return details_of(windows, close_up.size)
 
     @torch.no_grad()
     def _explain_resized(self, resized: Tensor, valid: Tensor) -> list[Explanation | None]:

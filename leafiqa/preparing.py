@@ -115,6 +115,16 @@ class Preparing(StudentHolder):
         with torch.autocast(self.device.type, enabled=False), exact_float32(self.device):
             return self.preprocess.resize(tensor.to(self.device), size), valid.to(self.device)
 
+    def need_whole(self) -> None:
+        """Check that pictures are decoded at full size.
+
+        Raises:
+            InputError: JPEG files are decoded at reduced scale, so that they lack their details.
+        """
+        if self.draft:
+            raise InputError("details take whole pictures, and this metric decodes them reduced: use draft=False")
+
+    @torch.no_grad()
     def close_up(self, whole: Decoded | Tensor, look: Tensor) -> CloseUp | None:
         """Return the windows of a picture that a close look is taken at; None where it is hardly larger than the look.
 
@@ -125,8 +135,7 @@ class Preparing(StudentHolder):
         Raises:
             InputError: the metric decodes JPEG files at reduced scale, so that it does not have their details.
         """
-        if self.draft:
-            raise InputError("details take whole pictures, and this metric decodes them reduced: use draft=False")
+        self.need_whole()
         if isinstance(whole, Decoded):
             whole = from_decoded(whole)
         size = (whole.shape[2], whole.shape[3])
@@ -137,7 +146,8 @@ class Preparing(StudentHolder):
         height, width = window
         parts = [whole[0, :, top : top + height, left : left + width].to(self.device) for top, left in places]
         windows = torch.stack(parts)
-        windows = windows.float() / 255 if windows.dtype == torch.uint8 else windows.float()
+        # As a loss the look is clamped, too.
+        windows = windows.float() / 255 if windows.dtype == torch.uint8 else windows.float().clamp(0, 1)
         return CloseUp(windows, places, size)
 
     @property
@@ -206,22 +216,20 @@ class Preparing(StudentHolder):
         nothing = torch.zeros(1, 3, 1, 1, device=self.device, dtype=torch.float32)
         return self.preprocess.resize(nothing), torch.zeros(1, dtype=torch.bool, device=self.device)
 
-    def looker(
-        self, images: object, make: Callable[[ImageLike], tuple[Any, list[str]]] | None = None
-    ) -> Callable[[int, ImageLike], Looked]:
+    def looker(self, images: object, whole: bool = False) -> Callable[[int, ImageLike], Looked]:
         """Return what looks at one of these images, given its place.
 
         Args:
             images: the images.
-            make: what it makes of an image, with remarks; None: decodes it, or prepares it where that is quick.
+            whole: return each decoded, or as a tensor `(1, 3, H, W)`; else decoded, or prepared where that is quick.
         """
-        # Whether an image's memory stays what it is until it is scored.
-        return partial(self._look, make or partial(self._open, isinstance(images, (list, tuple))))
+        keep = isinstance(images, (list, tuple))  # whether an image's memory stays what it is until it is scored
+        return partial(self._look, partial(self._open_whole if whole else self._open, keep))
 
-    def _look(self, make: Callable[[ImageLike], tuple[Any, list[str]]], index: int, image: ImageLike) -> Looked:
-        """Return what is made of one image of several; files that cannot be decoded are none."""
+    def _look(self, open_: Callable[[ImageLike], tuple[Any, list[str]]], index: int, image: ImageLike) -> Looked:
+        """Return one image of several, opened; files that cannot be decoded are none."""
         try:
-            opened, notes = make(image)
+            opened, notes = open_(image)
         except ImageError as error:
             return Looked(index, None, [f"image {index} has no score (NaN): {short_name(image)}: {error}"])
         except InputError as error:
@@ -236,9 +244,7 @@ class Preparing(StudentHolder):
                     return self.prepare_decoded(decoded), decoded.notes
                 decoded = replace(decoded, pixels=decoded.pixels.copy())
             return decoded, decoded.notes
-        tensor = check_tensor(image)
-        if tensor.shape[0] != 1:
-            raise InputError(f"a tensor among several must be one image (3, H, W), got {tuple(image.shape)}")
+        tensor = _single(image)
         readable = tensor.device.type == "cpu" and is_plain(tensor) and may_leave_this_thread()
         wanted = (torch.uint8, torch.float32) if keep else (torch.uint8,)
         if self.as_loss or not readable or tensor.dtype not in wanted:
@@ -246,9 +252,25 @@ class Preparing(StudentHolder):
         pixels = tensor.detach()[0].permute(1, 2, 0).numpy()
         return Decoded(pixels if keep else pixels.copy()), []
 
+    def _open_whole(self, keep: bool, image: ImageLike) -> tuple[Decoded | Tensor, list[str]]:
+        if isinstance(image, Tensor):
+            tensor = _single(image).detach()
+            return tensor if keep else tensor.clone(), []
+        decoded = self.decode(image)
+        if isinstance(image, np.ndarray) and not keep:
+            decoded = replace(decoded, pixels=decoded.pixels.copy())
+        return decoded, decoded.notes
+
     def ready(self, looked: Looked) -> tuple[Tensor, Tensor]:
         """Return an image of several as `prepare` makes it ready."""
         try:
             return next(self.prepare_several([looked.opened]))
         except InputError as error:
             raise InputError(f"image {looked.index}: {error}") from error
+
+
+def _single(image: Tensor) -> Tensor:
+    tensor = check_tensor(image)
+    if tensor.shape[0] != 1:
+        raise InputError(f"a tensor among several must be one image (3, H, W), got {tuple(image.shape)}")
+    return tensor

@@ -1,7 +1,6 @@
 """Details: windows of large pictures at full size, which tell what a look at the whole cannot."""
 
 import json
-import threading
 
 import numpy as np
 import pytest
@@ -63,7 +62,7 @@ def test_details_tell_what_the_look_cannot(metric, large):
 
 def test_the_rest_of_an_explanation_does_not_change(metric, large):
     plain, close = metric.explain(large), metric.explain(large, details=True)
-    assert plain.details is None and "details" not in plain.to_dict() and "full size" not in str(plain)
+    assert plain.details is None and plain.to_dict()["details"] is None and "full size" not in str(plain)
     assert plain.score == close.score and plain.defects == close.defects and str(close).startswith(str(plain))
     np.testing.assert_array_equal(plain.map, close.map)
     assert close.to_dict()["details"]["windows"][0]["height"] == 192
@@ -85,8 +84,9 @@ def test_all_forms_and_batches_have_the_same_details(metric, large, tmp_path):
     tensor = torch.from_numpy(large.copy()).permute(2, 0, 1)
     for form in (tmp_path / "large.png", Image.fromarray(large), tensor, tensor[None]):
         assert metric.explain(form, details=True).details.to_dict() == expected
-    floats = metric.explain(large.astype(np.float32) / 255, details=True).details.to_dict()
-    assert floats["score"] == pytest.approx(expected["score"], abs=1e-5)
+    for floats in (large.astype(np.float32) / 255, (tensor / 255).requires_grad_()):
+        told = metric.explain(floats, details=True).details.to_dict()
+        assert told["score"] == pytest.approx(expected["score"], abs=1e-5)
     other = torch.from_numpy(spoilt(large, 1.5).copy()).permute(2, 0, 1)
     together = metric.explain_each(torch.stack([other, tensor]), details=True)
     assert together[1].details.to_dict() == expected and together[0].details.defects["blur"] > 1.3
@@ -98,18 +98,64 @@ def test_many_with_a_bad_one_among_them(metric, large, tmp_path, threads):
     Image.fromarray(large).save(files[0])
     files[1].write_bytes(b"nothing")
     Image.fromarray(make_picture(300, 300)).save(files[2])
-    before, count = torch.get_num_threads(), threading.active_count()
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with pytest.warns(leafiqa.ImageWarning, match="image 1 has no score"):
             found = metric.explain_each(files, details=True)
     finally:
         torch.set_num_threads(before)
-    assert threading.active_count() <= count + threads
     assert found[1] is None and found[2].details is None
     assert found[0].details.to_dict()["windows"] and found[0].details.defects["blur"] < 0.3
     with pytest.raises(leafiqa.InputError, match=r"image 1: .*one image"):
         metric.explain_each([large, torch.zeros(2, 3, 700, 700)], details=True)
+    with pytest.raises(leafiqa.InputError, match=r"image 1: .*NaN"):
+        metric.explain_each([large, torch.full((3, 700, 700), torch.nan)], details=True)
+    assert metric.explain_each([], details=True) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_array_that_is_filled_again(metric, large, threads):
+    """A generator may hand out one array after the other in the same memory."""
+    soft = spoilt(large, 1.5)
+
+    def pictures():
+        array = np.empty_like(large)
+        for one in (large, soft, large):
+            array[:] = one
+            yield array
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = metric.explain_each(pictures(), details=True)
+    finally:
+        torch.set_num_threads(before)
+    blurs = [one.details.defects["blur"] for one in found]
+    assert blurs[0] == blurs[2] < 0.3 and blurs[1] > 1.3
+
+
+@pytest.mark.parametrize("ground", ["black", "white", "noisy"])
+def test_empty_ground_is_neither_sharp_nor_blurred(metric, large, ground):
+    """An object by itself before an empty ground: windows that hold nothing have no say."""
+    canvas = np.full((1500, 2000, 3), 255 if ground == "white" else 0, np.float64)
+    canvas[600:900, 800:1100] = large[:300, :300]
+    noise = np.random.default_rng(0).normal(0, 2.5, canvas.shape) if ground == "noisy" else 0
+
+    def seen(pixels):
+        return metric.explain((pixels + noise).clip(0, 255).astype(np.uint8), details=True).details
+
+    sharp, soft = seen(canvas), seen(spoilt(canvas.astype(np.uint8), 3.0))
+    assert sharp.defects["blur"] < 0.5 and soft.defects["blur"] > 1.5 and soft.score < sharp.score
+    assert all(400 < w.top < 900 and 600 < w.left < 1100 for w in soft.windows)
+
+
+def test_pixels_beyond_the_end_are_clamped_as_in_the_look(large):
+    loss = leafiqa.create_metric("leaf", device="cpu", as_loss=True)
+    bright = torch.from_numpy(large.copy()).permute(2, 0, 1) / 255 * 1.2
+    beyond, clamped = (loss.explain(one, details=True).details for one in (bright, bright.clamp(max=1)))
+    assert beyond.to_dict() == clamped.to_dict()
+    np.testing.assert_array_equal(beyond.windows[0].pixels, clamped.windows[0].pixels)
 
 
 def test_reduced_decoding_has_no_details(large, tmp_path):
@@ -117,6 +163,8 @@ def test_reduced_decoding_has_no_details(large, tmp_path):
     draft = leafiqa.create_metric("leaf", device="cpu", draft=True)
     with pytest.raises(leafiqa.InputError, match="draft=False"):
         draft.explain(tmp_path / "large.jpg", details=True)
+    with pytest.raises(leafiqa.InputError, match=r"^details take whole pictures"):
+        draft.explain_each([], details=True)
     with pytest.raises(leafiqa.InputError, match="details take whole pictures"):
         leafiqa.score(tmp_path / "large.jpg", draft, columns=["details"])
     done = invoke("score", tmp_path / "large.jpg", "--columns", "details", "--draft")
@@ -133,9 +181,26 @@ def test_columns_of_details(metric, large, tmp_path):
     names["details_score"] = expected.details.score
     assert table["large.png"].beside == pytest.approx(names, abs=1e-3)
     assert table["large.png"].score == pytest.approx(expected.score, abs=1e-5)
-    assert table["small.png"].beside == {} and table["small.png"].score is not None and table["bad.png"].error
+    assert table["small.png"].beside == dict.fromkeys(names) and table["small.png"].score is not None
+    assert table["bad.png"].error and table["bad.png"].beside == {}
+    Image.fromarray(large).save(tmp_path / "fine.png")
     done = invoke("score", tmp_path, "--columns", "score,details")
     assert "at full size blur" in done.stdout and "small.png\n" in done.stdout
+    assert "fine.png  (at full size no defects)" in done.stdout
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_going_on_where_no_picture_had_details_yet(large, tmp_path, ending):
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(make_picture(300, 300)).save(tmp_path / "photos" / "a.png")
+    out = tmp_path / f"out.{ending}"
+    assert invoke("score", tmp_path / "photos", "--columns", "details", "-o", out).returncode == 0
+    assert "details_blur" in out.read_text()
+    Image.fromarray(large).save(tmp_path / "photos" / "b.png")
+    done = invoke("score", tmp_path / "photos", "--columns", "details", "-o", out, "--resume")
+    assert done.returncode == 0 and "1 images scored before, 1 to go" in done.stderr
+    refused = invoke("score", tmp_path / "photos", "-o", out, "--resume")
+    assert refused.returncode == 2 and "choose another output" in refused.stderr
 
 
 def test_on_the_command_line_and_as_a_picture(large, tmp_path):
@@ -145,6 +210,8 @@ def test_on_the_command_line_and_as_a_picture(large, tmp_path):
     page = np.asarray(Image.open(tmp_path / "told" / "large.png.png"))
     plain = invoke("explain", tmp_path / "large.png", "-o", tmp_path / "plain")
     assert "full size" not in plain.stdout
+    Image.fromarray(make_picture(300, 300)).save(tmp_path / "small.png")
+    assert "details at full size: none" in invoke("explain", tmp_path / "small.png", "--details").stdout
     assert page.shape[0] > np.asarray(Image.open(tmp_path / "plain" / "large.png.png")).shape[0] + 192
     told = json.loads(invoke("explain", tmp_path / "large.png", "--details", "--json").stdout)
     window = told[0]["details"]["windows"][0]

@@ -76,6 +76,8 @@ def command(
                     say = bar.say if bar.shares_terminal_with_stdout else result
                     for line in f"{printable(file)}: {explanation}".split("\n"):
                         say(line)
+                    if details and explanation.details is None:
+                        say("  details at full size: none, it is hardly larger than what is looked at")
             bar(number, len(files))
     if as_json:
         result_json(told)

@@ -16,6 +16,8 @@ _LINE = 22
 _TEXT = (30, 30, 30)
 _BAR = (179, 88, 6)
 _SHOWN = 6
+# Room for words under a narrow window.
+_CAPTION = 170
 
 
 def colours_of(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
@@ -45,6 +47,7 @@ def draw_explanation(
     score_range: tuple[float, float],
     title: str,
     defects: dict[str, float],
+    close: str = "",
     windows: Sequence[tuple[float, float, NDArray[np.uint8], str]] = (),
 ) -> Image.Image:
     """Draw a picture, the map over it, a line of text, the most severe defects as bars, and windows at full size.
@@ -55,6 +58,7 @@ def draw_explanation(
         score_range: lowest and highest possible score.
         title: the line of text.
         defects: severities in [0, 3] by name, the most severe first.
+        close: a line of text on the windows.
         windows: of each where it begins, as shares of the picture's height and width, its pixels, and words on it.
     """
     picture = Image.fromarray(pixels)
@@ -66,7 +70,7 @@ def draw_explanation(
         middle, least = (low + high) / 2, 0.01 * (score_range[1] - score_range[0])
         low, high = middle - least, middle + least
     shown = list(defects.items())[:_SHOWN]
-    across = _MARGIN + sum(part.shape[1] + _MARGIN for _, _, part, _ in windows)
+    across = _MARGIN + sum(max(part.shape[1], _CAPTION) + _MARGIN for _, _, part, _ in windows)
     down = max((part.shape[0] + 2 * _LINE + _MARGIN for _, _, part, _ in windows), default=0)
     width = max(3 * _MARGIN + 2 * size[0], 640, across)
     height = 4 * _MARGIN + size[1] + _LINE * (2 + len(shown)) + down
@@ -85,14 +89,14 @@ def draw_explanation(
         draw.text((128 + round(severity * 120), line), f"{severity:.1f}", _TEXT, font)
     left, top = _MARGIN, height - down
     if windows:
-        draw.text((left, top), "details, pixel for pixel; each number stands in its window's corner", _TEXT, font)
+        draw.text((left, top), f"{close} (each number stands in its window's corner)", _TEXT, font)
     for number, (row, column, part, words) in enumerate(windows, 1):
         corner = (_MARGIN + round(column * size[0]), _MARGIN + round(row * size[1]))
         _numbered(draw, font, corner, number)
         page.paste(Image.fromarray(part), (left, top + _LINE))
         _numbered(draw, font, (left, top + _LINE), number)
         draw.text((left, top + _LINE + part.shape[0]), words, _TEXT, font)
-        left += part.shape[1] + _MARGIN
+        left += max(part.shape[1], _CAPTION) + _MARGIN
     return page
 
 

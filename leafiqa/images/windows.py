@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 # A window's centre is at least this share of the picture's height and width from that of any other.
 _APART = 1 / 6
+# And it has at least this share of the first window's structure: an empty wall is neither in focus nor out of it.
+_LEAST = 0.2
 
 
 def places_of_structure(
@@ -24,7 +26,8 @@ def places_of_structure(
         count: windows.
 
     Returns:
-        Top and left of each window, in pixels of the picture, that of most structure first; fewer where no more fit.
+        Top and left of each window, in pixels of the picture, that of most structure first; fewer where no more fit,
+        or the rest of the picture is empty.
     """
     grey = look.mean(axis=2, dtype=np.float64)
     steps = np.zeros_like(grey)
@@ -35,8 +38,9 @@ def places_of_structure(
     tall, wide = box
     structure = sums[tall:, wide:] - sums[:-tall, wide:] - sums[tall:, :-wide] + sums[:-tall, :-wide]
     near = [max(part, round(_APART * side)) for part, side in zip(box, grey.shape)]
+    least = _LEAST * structure.max()
     found: list[tuple[int, int]] = []
-    while len(found) < count and np.isfinite(structure.max()):
+    while len(found) < count and structure.max() >= least:
         row, column = (int(place) for place in np.unravel_index(int(structure.argmax()), structure.shape))
         # From the corner of a box in the copy to that of a window in the picture, which both reach to the last pixel.
         down, across = (max(1, side - 1) for side in structure.shape)

@@ -184,13 +184,21 @@ class OnnxMetric:
         except InputError as error:
             raise InputError(f"image {looked.index}: {error}") from error
 
-    def explain(self, image: object) -> None:
+    def explain(self, image: object, *, details: bool = False) -> None:
         """Refuse: what is said beside a score takes torch.
 
         Raises:
             InputError: always.
         """
         raise InputError("explaining a score takes torch: create_metric(..., backend='torch').explain(image)")
+
+    def explain_each(self, images: object, *, details: bool = False) -> None:
+        """Refuse, as `explain` does.
+
+        Raises:
+            InputError: always.
+        """
+        self.explain(images)
 
     def decode(self, image: ImageLike) -> Decoded:
         """Return the pixels of a file, PIL image or array, as small as `draft` allows."""

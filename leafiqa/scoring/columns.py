@@ -73,21 +73,23 @@ def extra_columns(metrics: Sequence[Any], asked: Sequence[str]) -> tuple[str, ..
     return tuple(names)
 
 
-def values_of(explanation: Explanation, columns: Sequence[str]) -> dict[str, float]:
-    """Return what an explanation says in the columns that it knows."""
+def values_of(explanation: Explanation, columns: Sequence[str]) -> dict[str, float | None]:
+    """Return what an explanation says in each column, None where it says nothing."""
     known = {_DEFECT + name: round(severity, 3) for name, severity in explanation.defects.items()}
     known[STANDARD_ERROR] = round(explanation.standard_error, 6)
     if (details := explanation.details) is not None:
         known[_OF_DETAILS] = round(details.score, 6)
         known.update({_DETAILS + name: round(severity, 3) for name, severity in details.defects.items()})
-    return {name: known[name] for name in columns if name in known}
+    return {name: known.get(name) for name in columns}
 
 
-def in_words(values: dict[str, float]) -> str:
-    """Return the defects of a row that are at least slight, most severe first: "blur 1.8, noise 0.6"."""
-    whole = _of_kind(values, _DEFECT)
-    close = _of_kind({name: value for name, value in values.items() if name != _OF_DETAILS}, _DETAILS)
-    return "; ".join(part for part in (whole, close and f"at full size {close}") if part)
+def in_words(values: dict[str, float | None]) -> str:
+    """Return the defects of a row that are at least slight, most severe first: "blur 1.8; at full size noise 0.6"."""
+    known = {name: value for name, value in values.items() if value is not None and name != _OF_DETAILS}
+    parts = [_of_kind(known, _DEFECT)]
+    if values.get(_OF_DETAILS) is not None:
+        parts.append(f"at full size {_of_kind(known, _DETAILS) or 'no defects'}")
+    return "; ".join(part for part in parts if part)
 
 
 def _of_kind(values: dict[str, float], kind: str) -> str:

@@ -33,7 +33,7 @@ class _Prepared:
         path: the file.
         decoded: its pixels, by the size rule that they were decoded by; dropped once `images` are made of them.
         images: what each student looks at.
-        close: what each takes a close look at, where that was asked for.
+        close_ups: what each takes a close look at, where that was asked for.
         error: why there is nothing.
         note: remarks from decoding.
         sha256: of the file.
@@ -42,7 +42,7 @@ class _Prepared:
     path: str
     decoded: dict[Any, Decoded] = field(default_factory=dict)
     images: tuple[Any, ...] = ()
-    close: tuple[Any, ...] = ()
+    close_ups: tuple[Any, ...] = ()
     error: str = ""
     note: str = ""
     sha256: str = ""
@@ -53,7 +53,7 @@ class _Outcome:
     """A score, and what was asked for beside it."""
 
     score: float
-    beside: dict[str, float] = field(default_factory=dict)
+    beside: dict[str, float | None] = field(default_factory=dict)
 
 
 def score_files(
@@ -92,7 +92,7 @@ def score_files(
         whole_number(workers, "workers", 1)
 
     extra = extra_columns(metrics, check_columns(columns))
-    close = takes_details(extra)
+    with_details = takes_details(extra)
 
     def look(path: str | os.PathLike[str] | Content) -> _Prepared:
         return _open(metrics, path if isinstance(path, Content) else os.fspath(path))
@@ -100,7 +100,7 @@ def score_files(
     at_once = [metric.at_once(paths) for metric in metrics]
     if all(at_once):  # each file from its bytes to its score in one thread
         scored = load_ahead(
-            lambda path: list(_finish(metrics, _prepare(metrics, [look(path)], close), extra)),
+            lambda path: list(_finish(metrics, _prepare(metrics, [look(path)], with_details), extra)),
             paths,
             workers=workers or min(filter(None, at_once)),
             begin=next((metric.begin_thread for metric in metrics if metric.begin_thread is not None), None),
@@ -118,12 +118,12 @@ def score_files(
         held += sum(decoded.pixels.nbytes for decoded in one.decoded.values())
         full = len(window) + len(opened) == batch_size
         if full or held >= together:
-            window += _prepare(metrics, opened, close)
+            window += _prepare(metrics, opened, with_details)
             opened, held = [], 0
         if full:
             yield from _finish(metrics, window, extra)
             window = []
-    yield from _finish(metrics, window + _prepare(metrics, opened, close), extra)
+    yield from _finish(metrics, window + _prepare(metrics, opened, with_details), extra)
 
 
 def _open(metrics: Sequence[AnyMetric], source: str | Content) -> _Prepared:
@@ -150,7 +150,7 @@ def _rule(metric: AnyMetric) -> Any:
     return metric.preprocess if metric.draft else None
 
 
-def _prepare(metrics: Sequence[AnyMetric], opened: list[_Prepared], close: bool) -> list[_Prepared]:
+def _prepare(metrics: Sequence[AnyMetric], opened: list[_Prepared], with_details: bool) -> list[_Prepared]:
     """Resize images for each student, and cut windows out of them; those that look alike share what they look at."""
     good = [place for place, one in enumerate(opened) if not one.error]
     if not good:
@@ -163,15 +163,15 @@ def _prepare(metrics: Sequence[AnyMetric], opened: list[_Prepared], close: bool)
             if key not in seen:
                 decoded = [opened[place].decoded[_rule(metric)] for place in good]
                 ready = list(metric.prepare_several(decoded))
-                seen[key] = ready, _close_ups(metric, decoded, ready) if close else []
+                seen[key] = ready, _close_ups(metric, decoded, ready) if with_details else []
         looked = [seen[metric.preprocess, metric.draft, metric.device] for metric in metrics]
         for number, place in enumerate(good):
             images = tuple(ready[number] for ready, _ in looked)
-            closer = tuple(windows[number] for _, windows in looked) if close else ()
-            made[place] = replace(opened[place], decoded={}, images=images, close=closer)
+            close_ups = tuple(windows[number] for _, windows in looked) if with_details else ()
+            made[place] = replace(opened[place], decoded={}, images=images, close_ups=close_ups)
     except Exception as error:  # not enough memory, perhaps: then each by itself
         if len(good) > 1:
-            return [_prepare(metrics, [one], close)[0] for one in opened]
+            return [_prepare(metrics, [one], with_details)[0] for one in opened]
         made[good[0]] = replace(opened[good[0]], decoded={}, error=_why(error), note="")
     return made
 
@@ -207,7 +207,9 @@ def _outcomes(
     metric: AnyMetric, window: list[_Prepared], number: int, extra: Sequence[str]
 ) -> list[_Outcome | Exception | None]:
     """Return one metric's outcome for each file of a window, None where there is nothing to look at."""
-    prepared = [(item.images[number], item.close[number] if item.close else None) for item in window if item.images]
+    prepared = [
+        (item.images[number], item.close_ups[number] if item.close_ups else None) for item in window if item.images
+    ]
     try:
         # One transfer for the whole window.
         found: Iterator[_Outcome | Exception] = iter(_look_at(metric, prepared, extra))
@@ -225,9 +227,9 @@ def _look_at(metric: AnyMetric, prepared: list[tuple[Any, Any]], extra: Sequence
         return [_Outcome(score) for score in metric.score_prepared([image for image, _ in prepared]).tolist()]
     told = metric.explain_prepared([image for image, _ in prepared])  # type: ignore[union-attr]
     outcomes = []
-    for one, (_, close) in zip(told, prepared):
-        if one is not None and close is not None:
-            one = replace(one, details=metric.look_closely(close))  # type: ignore[union-attr]
+    for one, (_, close_up) in zip(told, prepared):
+        if one is not None and close_up is not None:
+            one = replace(one, details=metric.look_closely(close_up))  # type: ignore[union-attr]
         outcomes.append(_Outcome(math.nan) if one is None else _Outcome(one.score, values_of(one, extra)))
     return outcomes
 

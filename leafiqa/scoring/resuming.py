@@ -132,9 +132,9 @@ def _from_csv(text: str, extra: Sequence[str]) -> list[Row]:
     rows = []
     for image, score, *rest in records[1:]:
         usual, beside = rest[: len(COLUMNS) - 2], rest[len(COLUMNS) - 2 :]
-        values = {name: float(cell) for name, cell in zip(extra, beside, strict=True) if cell}
+        values = {name: float(cell) if cell else None for name, cell in zip(extra, beside, strict=True)}
         of_usual = dict(zip(COLUMNS, [image, float(score) if score else None, *usual], strict=True))
-        rows.append(Row.from_dict({**of_usual, **values}))
+        rows.append(Row.from_dict({**of_usual, **values} if score else of_usual))
     return rows
 
 

@@ -40,7 +40,8 @@ class Row:
         metric: name of the metric.
         weights: first twelve digits of the weights' sha256.
         sha256: first sixteen digits of the image file's sha256; empty where it could not be read.
-        beside: what was asked for beside the score, by the name of its column: `standard_error`, `defect_blur`.
+        beside: what was asked for beside the score, by the name of its column: `standard_error`, `defect_blur`; None
+            where there is no such thing: defects that this metric does not know, details of a small picture.
     """
 
     image: str
@@ -50,7 +51,7 @@ class Row:
     metric: str = ""
     weights: str = ""
     sha256: str = ""
-    beside: dict[str, float] = field(default_factory=dict)
+    beside: dict[str, float | None] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Row:
@@ -61,8 +62,8 @@ class Row:
             ValueError: a column beside the usual ones holds something else than a number.
         """
         names = {of.name for of in fields(cls)} - {"beside"}
-        beside = {name: value for name, value in values.items() if name not in names and value is not None}
-        if odd := [name for name, value in beside.items() if type(value) not in (int, float)]:
+        beside = {name: value for name, value in values.items() if name not in names}
+        if odd := [name for name, value in beside.items() if value is not None and type(value) not in (int, float)]:
             raise ValueError(f"{odd[0]} is no number")
         return cls(**{name: value for name, value in values.items() if name in names}, beside=beside)
 
@@ -134,7 +135,7 @@ class Writer:
         if self.format == "csv":
             score = "" if row.score is None else f"{row.score:.6f}"
             cells = [row.image, score, row.error, row.note, row.metric, row.weights, row.sha256]
-            beside = [str(row.beside.get(name, "")) for name in self._extra]
+            beside = ["" if (value := row.beside.get(name)) is None else str(value) for name in self._extra]
             return csv_line([*(safe_cell(cell) if i != 1 else cell for i, cell in enumerate(cells)), *beside])
         self._held.append(row)
         if len(self._held) < len(self._metrics):
@@ -163,7 +164,8 @@ class Writer:
 
 
 def _within(row: Row, between: str) -> str:
-    return f"{between}{row.beside[STANDARD_ERROR]:.3f}" if STANDARD_ERROR in row.beside else ""
+    error = row.beside.get(STANDARD_ERROR)
+    return "" if error is None else f"{between}{error:.3f}"
 
 
 def _remark(rows: list[Row]) -> str:

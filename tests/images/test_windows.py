@@ -46,3 +46,9 @@ def test_windows_are_apart_and_within(size):
 def test_fewer_windows_where_no_more_fit():
     assert len(places_of_structure(look_with((4, 4, 8)), (200, 300), (192, 192), 4)) < 4
     assert places_of_structure(np.zeros((32, 32, 3), np.float32), (192, 192), (192, 192), 4) == [(0, 0)]
+
+
+def test_empty_places_have_no_window():
+    look = look_with((10, 20, 16), (60, 90, 12))
+    look += np.random.default_rng(0).normal(0, 0.004, look.shape).astype(np.float32)
+    assert len(places_of_structure(look, (960, 1280), (160, 160), 4)) == 2
