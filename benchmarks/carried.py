@@ -48,6 +48,7 @@ from leafiqa.metric import Metric
 from leafiqa.model.checkpoint import pack_student, unpack_student
 from leafiqa.model.student import Student
 from leafiqa.training.aspect_fits import residuals
+from leafiqa.training.averaging import between
 
 FIRST = "weights/hub/leaf_lite0.first{}.safetensors"
 THIRD = 2
@@ -89,12 +90,7 @@ def carried(leaf: Student, first: Student, calibrated: Student, fit: Fit) -> Stu
 def part_of_the_way(start: Student, end: Student, part: float) -> Student:
     """Return the student that lies so far between two, whose weights are of one architecture but for a residual."""
     found = copy.deepcopy(end)
-    state, known = end.state_dict(), start.state_dict()
-    for name, value in state.items():
-        if value.is_floating_point():
-            begins = known.get(name, torch.zeros_like(value))
-            state[name] = begins + part * (value - begins)
-    found.load_state_dict(state)
+    found.load_state_dict(between(start.state_dict(), end.state_dict(), part))
     return found
 
 

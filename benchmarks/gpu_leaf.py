@@ -33,7 +33,7 @@ from leafiqa.distillation.start import load_imagenet
 from leafiqa.model.checkpoint import load_student
 from leafiqa.model.places import resolve
 from leafiqa.model.student import Student
-from leafiqa.training.averaging import average_states
+from leafiqa.training.averaging import average_states, between
 from leafiqa.training.degradations.ladders import DEGRADATIONS
 
 FOUR = (*TWO, "photos", "generated")
@@ -178,12 +178,9 @@ def with_state(student: Student, state: dict[str, Tensor]) -> Student:
     return made.requires_grad_(False).eval()
 
 
-def between(first: Student, last: Student, share: float) -> Student:
+def on_the_way(first: Student, last: Student, share: float) -> Student:
     """Return the student a share of the way from the first to the last."""
-    a, b = first.state_dict(), last.state_dict()
-    return with_state(
-        first, {k: torch.lerp(a[k].float(), b[k].float(), share) if a[k].is_floating_point() else a[k] for k in a}
-    )
+    return with_state(first, between(first.state_dict(), last.state_dict(), share))
 
 
 def third_reader(first: Student, backbone: str) -> Student:
@@ -208,7 +205,7 @@ def try_left_out(trials: Trials, arguments: argparse.Namespace, seed: int) -> No
         trials.kept(four, first, 0.5), start, arguments.runs, 2 * arguments.scale, FROM_STUDENT, 100 * seed + 20
     )
     for share in SHARES:
-        trials.measure(name + f"from two to four, {share:g} of the way", between(start, on, share), False)
+        trials.measure(name + f"from two to four, {share:g} of the way", on_the_way(start, on, share), False)
     trials.made[seed] = (first, plain, start, on)
 
 
@@ -219,7 +216,9 @@ def try_readers(trials: Trials, arguments: argparse.Namespace, seed: int) -> Non
     first, plain, start, on = trials.made[seed]
     trials.measure(name + "four sources, then readers", trials.with_readers(four, plain, 3), False)
     own = trials.kept(four, first, None)
-    trials.measure(name + "half of the way, then readers", trials.with_readers(own, between(start, on, 0.5), 3), False)
+    trials.measure(
+        name + "half of the way, then readers", trials.with_readers(own, on_the_way(start, on, 0.5), 3), False
+    )
     trials.measure(name + "readers alone", trials.with_readers(own, start, 3), False)
 
 
@@ -250,7 +249,7 @@ def make_whole(trials: Trials, arguments: argparse.Namespace, seed: int) -> None
     trials.save(f"on_{seed}", on)
     for share in SHARES:
         trials.measure(
-            f"whole, seed {seed}: from the first leaf, {share:g} of the way", between(start, on, share), True
+            f"whole, seed {seed}: from the first leaf, {share:g} of the way", on_the_way(start, on, share), True
         )
     begin = trials.imagenet(arguments.imagenet, four, 3, seed, arguments.backbone)
     plain = trials.soup(four, begin, arguments.runs, 4 * arguments.scale, FROM_IMAGENET, 1100 + seed)

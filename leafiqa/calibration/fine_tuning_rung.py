@@ -18,9 +18,12 @@ from leafiqa.calibration.merging import with_fit
 from leafiqa.calibration.teacher_labels import Judged, lend
 from leafiqa.labels.splits import deal_folds
 from leafiqa.model.student import Student
-from leafiqa.training.averaging import average_states
+from leafiqa.training.averaging import average_states, between
 
 _FULL_FOLDS = 3
+# How much of the way from the beginning is gone in the end: on `val` nearly as good as any more of it for the kind of
+# picture that was learned, or better where labels were few, and much better for the others.
+_PART = 0.25
 # Scores of 0 and 1 have no logit.
 _EDGE = 1e-6
 
@@ -78,9 +81,7 @@ class Material:
             for run in range(self.runs)
         ]
         state = average_states([student.state_dict() for student in tuned])
-        # Half way back to the beginning (WiSE-FT, Wortsman et al., CVPR 2022): on `val` about as good for the kind of
-        # picture that was learned, or better where labels were few, and much better for the others.
-        tuned[0].load_state_dict(average_states([start.state_dict(), state]))
+        tuned[0].load_state_dict(between(start.state_dict(), state, _PART))
         return keep_order_of_damage(tuned[0], self.student, fit, images, self.seed), fit
 
 

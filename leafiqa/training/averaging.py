@@ -33,6 +33,26 @@ def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
+def between(start: dict[str, Tensor], end: dict[str, Tensor], part: float) -> dict[str, Tensor]:
+    """Return the state that lies a part of the way from one to another (WiSE-FT, Wortsman et al., CVPR 2022).
+
+    Args:
+        start: where the way begins; what it lacks of the end counts as zero.
+        end: where it ends; counters are taken from it.
+        part: 0 is the start, 1 the end.
+
+    Raises:
+        TrainingError: an entry has not the same shape in both.
+    """
+    state = {}
+    for name, value in end.items():
+        begins = start.get(name, torch.zeros_like(value))
+        if begins.shape != value.shape:
+            raise TrainingError("only between states of one architecture is there a way")
+        state[name] = torch.lerp(begins.float(), value.float(), part) if value.is_floating_point() else value
+    return state
+
+
 if __name__ == "__main__":
     out, *paths = map(Path, sys.argv[1:])
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -152,10 +152,10 @@ def test_tuning_learns_from_the_lent_scores(folder, metric, monkeypatch):
     monkeypatch.setattr(tune_module, "fine_tune", shifts)
     student, _ = replace(material, runs=3).tune()
     assert orders == [0, 1, 2]
-    # ... half way back to where they began.
-    torch.testing.assert_close(student.feature_mean, metric.student.feature_mean + 0.5, atol=1e-5, rtol=1e-5)
+    # ... and a quarter of the way from where they began.
+    torch.testing.assert_close(student.feature_mean, metric.student.feature_mean + 0.25, atol=1e-5, rtol=1e-5)
     labels_only, _ = replace(material, runs=3, judged=None).tune()
-    torch.testing.assert_close(labels_only.feature_mean, metric.student.feature_mean + 0.5, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(labels_only.feature_mean, metric.student.feature_mean + 0.25, atol=1e-5, rtol=1e-5)
     part = replace(material, runs=3).part(np.arange(30) < 20)
     assert part.runs == 1
     assert len(part.images) == 20 and len(part.judged.of_labelled) == 20 and len(part.judged.images) == 50

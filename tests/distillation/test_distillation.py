@@ -29,7 +29,7 @@ from leafiqa.distillation.trainer import Trainer
 from leafiqa.distillation.training_loop import read_checkpoint, save_atomically, train
 from leafiqa.errors import EvidenceError, TrainingError
 from leafiqa.model.student import Student, pool_mean_std
-from leafiqa.training.averaging import average_states
+from leafiqa.training.averaging import average_states, between
 from leafiqa.training.batch_norm_folding import fold_batch_norm
 from leafiqa.training.degradations.ladders import DEGRADATIONS, ladder
 from leafiqa.training.degradations.nothing import null_image
@@ -800,3 +800,12 @@ def test_average_of_states():
     ]:
         with pytest.raises(TrainingError, match=message):
             average_states(wrong)
+
+
+def test_a_part_of_the_way_between_states():
+    start, end = {"a": torch.tensor([1.0, 3.0]), "n": torch.tensor(5)}, {"a": torch.tensor([2.0, 5.0])}
+    end = {**end, "n": torch.tensor(9), "new": torch.tensor([4.0])}
+    state = between(start, end, 0.25)
+    assert state["a"].tolist() == [1.25, 3.5] and state["n"] == 9 and state["new"].tolist() == [1.0]
+    with pytest.raises(TrainingError, match="one architecture"):
+        between({"a": torch.zeros(1)}, end, 0.25)
