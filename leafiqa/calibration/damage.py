@@ -9,7 +9,7 @@ images themselves where they are as far as it can.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -32,8 +32,20 @@ _LEAST = 0.05
 _SIDE = 384
 
 
+def looks_taken(count: int) -> int:
+    """Return how many looks at images `keep_order_of_damage` takes of so many that were learned from."""
+    return 5 * min(count, _MOST) + 2 * _NOTHING
+
+
 @torch.no_grad()
-def keep_order_of_damage(tuned: Student, before: Student, fit: Fit, images: Sequence[Tensor], seed: int = 0) -> Student:
+def keep_order_of_damage(
+    tuned: Student,
+    before: Student,
+    fit: Fit,
+    images: Sequence[Tensor],
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Student:
     """Add to a fine-tuned student's logit what restores the order of damaged images.
 
     Args:
@@ -42,6 +54,7 @@ def keep_order_of_damage(tuned: Student, before: Student, fit: Fit, images: Sequ
         fit: from its logits to the scale of the fine-tuned one.
         images: `(3, h, w)` uint8 each, some that were learned from.
         seed: decides which are looked at, and how they are damaged.
+        advance: called with how many more looks were taken, of `looks_taken`.
 
     Returns:
         `tuned`.
@@ -56,13 +69,13 @@ def keep_order_of_damage(tuned: Student, before: Student, fit: Fit, images: Sequ
     versions = [version for pair in load_ahead(_versions, jobs) for version in pair]
     empty = [_as_look(null_image(_SIDE, rng)) for _ in range(_NOTHING)]
 
-    seen, seen_empty = features_of(tuned, looked_at), features_of(tuned, empty)
-    pairs = features_of(tuned, versions).reshape(len(looked_at), 2, -1)
+    seen, seen_empty = features_of(tuned, looked_at, advance), features_of(tuned, empty, advance)
+    pairs = features_of(tuned, versions, advance).reshape(len(looked_at), 2, -1)
     apart = pairs[:, 0] - pairs[:, 1]
     have = _read(tuned, pairs[:, 0]) - _read(tuned, pairs[:, 1])
-    known = fit.slope * _look(before, versions).reshape(-1, 2)
+    known = fit.slope * _look(before, versions, advance).reshape(-1, 2)
     short = np.maximum(np.maximum(known[:, 0] - known[:, 1], _LEAST) - have, 0)
-    lower = np.minimum(fit.slope * _look(before, empty) + fit.offset - _read(tuned, seen_empty), 0)
+    lower = np.minimum(fit.slope * _look(before, empty, advance) + fit.offset - _read(tuned, seen_empty), 0)
 
     # Ridge regression on three kinds of rows: images that stay, versions that move apart, pictures of nothing.
     share = len(looked_at) / _MOST
@@ -94,5 +107,5 @@ def _read(student: Student, features: Array) -> Array:
     return found
 
 
-def _look(student: Student, images: Sequence[Tensor]) -> Array:
-    return _read(student, features_of(student, images))
+def _look(student: Student, images: Sequence[Tensor], advance: Callable[[int], None]) -> Array:
+    return _read(student, features_of(student, images, advance))

@@ -147,9 +147,23 @@ def predict(student: Student, images: Sequence[Tensor]) -> Array:
 
 
 @torch.no_grad()
-def features_of(student: Student, images: Sequence[Tensor]) -> Array:
-    """Return a student's standardised features, `(n, F)`, of images as `prepare_images` returns them."""
-    return _each(student, images, lambda looking, pixels: looking.standardise(looking.features(pixels)))
+def features_of(
+    student: Student, images: Sequence[Tensor], advance: Callable[[int], None] = lambda count: None
+) -> Array:
+    """Return a student's standardised features, `(n, F)`.
+
+    Args:
+        student: the student.
+        images: as `prepare_images` returns them.
+        advance: called with how many more have been looked at.
+    """
+
+    def look(looking: Student, pixels: Tensor) -> Tensor:
+        found = looking.standardise(looking.features(pixels))
+        advance(len(pixels))
+        return found
+
+    return _each(student, images, look)
 
 
 def _each(student: Student, images: Sequence[Tensor], look: Callable[[Student, Tensor], Tensor]) -> Array:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from leafiqa.calibration.cross_validation import HeldOut, Labels, choose, clearly_better
-from leafiqa.calibration.damage import keep_order_of_damage
+from leafiqa.calibration.damage import keep_order_of_damage, looks_taken
 from leafiqa.calibration.fine_tuning import JUDGED_PACE, LABELS_PACE, fine_tune, predict
 from leafiqa.calibration.fit import Fit, fit_scale
 from leafiqa.calibration.lent_head import LENT_HEAD
@@ -61,11 +61,12 @@ class Material:
         images = [self.images[i] for i in np.flatnonzero(kept)]
         return replace(self, labels=self.labels.part(kept), images=images, judged=judged, runs=1)
 
-    def steps(self, labelled: int) -> int:
-        """Return how many images one training on that many labels takes, repeats counted."""
-        if self.judged is None:
-            return LABELS_PACE.epochs * labelled
-        return JUDGED_PACE.epochs * (labelled + len(self.judged.images))
+    def steps(self, labelled: int, runs: int = 1) -> int:
+        """Return how many images trainings on that many labels take, and what follows them, repeats counted."""
+        images, pace = labelled, LABELS_PACE
+        if self.judged is not None:
+            images, pace = labelled + len(self.judged.images), JUDGED_PACE
+        return runs * pace.epochs * images + looks_taken(images)
 
     def tune(self, advance: Callable[[int], None] = lambda count: None) -> tuple[Student, Fit]:
         """Return the fine-tuned student, and the simpler fit that it began at."""
@@ -82,7 +83,7 @@ class Material:
         ]
         state = average_states([student.state_dict() for student in tuned])
         tuned[0].load_state_dict(between(start.state_dict(), state, _PART))
-        return keep_order_of_damage(tuned[0], self.student, fit, images, self.seed), fit
+        return keep_order_of_damage(tuned[0], self.student, fit, images, self.seed, advance), fit
 
 
 def try_full(material: Material, tuning: Callable[[int, int], None]) -> tuple[Student | None, HeldOut]:
@@ -94,7 +95,7 @@ def try_full(material: Material, tuning: Callable[[int, int], None]) -> tuple[St
     slope = fit_scale(labels.logits, labels.targets, labels.weights).slope
     # The training of each fold, and once more on all labels.
     total = sum(material.steps(int((fold != number).sum())) for number in np.unique(fold))
-    total += material.runs * material.steps(len(labels))
+    total += material.steps(len(labels), material.runs)
     done = 0
 
     def advance(count: int) -> None:

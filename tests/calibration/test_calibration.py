@@ -15,6 +15,7 @@ from scipy.special import expit
 import leafiqa
 from leafiqa.calibration.calibrator import calibrate_metric, check_labels, label_weights, pick_range
 from leafiqa.calibration.cross_validation import Choice, Labels, choose, expected, held_out
+from leafiqa.calibration.damage import looks_taken
 from leafiqa.calibration.features import extract
 from leafiqa.calibration.fine_tuning import features_of, fine_tune, predict, prepare_images
 from leafiqa.calibration.fit import Fit, fit_head, fit_scale, span
@@ -339,14 +340,26 @@ def test_full_is_taken_only_if_it_is_clearly_better(labelled, metric, monkeypatc
     module, tune = sys.modules["leafiqa.calibration.calibrator"], sys.modules["leafiqa.calibration.fine_tuning_rung"]
     monkeypatch.setattr(module, "FULL_LEAST", 30)
     monkeypatch.setattr(module, "prepare_images", lambda metric, paths: list(paths))
-    monkeypatch.setattr(tune, "fine_tune", lambda student, *rest: student)
-    monkeypatch.setattr(tune, "keep_order_of_damage", lambda student, *rest: student)
+    told = []
+
+    def tunes(student, images, targets, weights, seed, advance, pace):
+        advance(pace.epochs * len(images))
+        return student
+
+    def keeps(student, before, fit, images, seed, advance):
+        advance(looks_taken(len(images)))
+        return student
+
+    monkeypatch.setattr(tune, "fine_tune", tunes)
+    monkeypatch.setattr(tune, "keep_order_of_damage", keeps)
     monkeypatch.setattr(module, "features_of", lambda student, paths: extract(metric, paths).features)
     with (labelled / "mos.csv").open() as file:
         mos = {labelled / row["image"]: float(row["mos"]) for row in csv.DictReader(file)}
     guess = (lambda path: (mos[path] - 0.6) / 4.8) if better else (lambda path: 0.5)
     monkeypatch.setattr(tune, "predict", lambda student, paths: np.array([guess(path) for path in paths]))
-    result = calibrate_metric(metric, read_mos(labelled / "mos.csv"), rungs=("scale",), full=True)
+    table = read_mos(labelled / "mos.csv")
+    result = calibrate_metric(metric, table, rungs=("scale",), full=True, tuning=lambda *of: told.append(of))
+    assert (told[-1][0] == told[-1][1]) == better and told[0][0] < told[0][1]  # of what there was to do, all is done
     assert result.choice.rung == rung
     assert (result.expected.srcc > 0.999) == better
     assert "decided whether to fine-tune" in result.expected_by

@@ -10,7 +10,7 @@ from scipy.special import logit
 
 import leafiqa
 from leafiqa.calibration import damage
-from leafiqa.calibration.damage import keep_order_of_damage
+from leafiqa.calibration.damage import keep_order_of_damage, looks_taken
 from leafiqa.calibration.fine_tuning import predict
 from leafiqa.calibration.fit import Fit
 from leafiqa.evaluation.measures import spearman
@@ -71,7 +71,9 @@ def test_order_comes_back_and_images_stay(metric, spoilt):
     assert np.abs(moved).mean() < 0.1 * np.abs(back - lost).mean()
     assert spearman(logits(student, others), logits(spoilt, others)) > 0.9
     # The same again, and nothing but the student's own residual has changed.
-    again = keep_order_of_damage(copy.deepcopy(spoilt), metric.student, fit, shown)
+    counts = []
+    again = keep_order_of_damage(copy.deepcopy(spoilt), metric.student, fit, shown, advance=counts.append)
+    assert sum(counts) == looks_taken(len(shown)) and len(counts) > 5
     torch.testing.assert_close(again.residual.weight, student.residual.weight, atol=1e-6, rtol=1e-5)
     other = keep_order_of_damage(copy.deepcopy(spoilt), metric.student, fit, shown, seed=1)
     assert not torch.allclose(other.residual.weight, student.residual.weight, atol=1e-4)

@@ -134,7 +134,7 @@ def test_tuning_learns_from_the_lent_scores(folder, metric, monkeypatch):
     judged = replace(judged, features=np.zeros((50, width)))
     material = Material(metric.student, wide, [torch.ones(3, 8, 8)] * 30, judged, ("scale",), 0)
     material.tune()
-    ((tuned, before, fit, shown, seed),) = kept
+    ((tuned, before, fit, shown, seed, _),) = kept
     assert tuned is not before is metric.student and fit.slope > 0 and len(shown) == 80 and seed == 0
     assert len(handed["images"]) == 80 and handed["pace"] == JUDGED_PACE
     assert handed["targets"][:30].tolist() == labels.targets.tolist()
