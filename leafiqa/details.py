@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # names of columns are made from this, before anything heavy is imported
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Four windows of this many pixels along a side are as many pixels as one look of 384x384, as `leaf` takes it.
 SIDE, COUNT = 192, 4
@@ -16,13 +16,19 @@ SIDE, COUNT = 192, 4
 LARGER = 2.25
 # Sides of windows are multiples of this, as those of looks are.
 MULTIPLE = 32
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
 # Defects of single pixels, which a look at a large picture reduced cannot see, and what the windows' severities make
 # together. A picture is as sharp as it is anywhere: what lies before or behind the plane of focus is no fault.
 _TOGETHER: dict[str, Callable[[Sequence[float]], float]] = {
     "blur": min,
     "motion": min,
-    "noise": statistics.fmean,
-    "compression": statistics.fmean,
+    "noise": _mean,
+    "compression": _mean,
 }
 
 
@@ -112,7 +118,7 @@ def details_of(windows: Sequence[Window], size: tuple[int, int]) -> Details:
     """
     known = {name: _TOGETHER[name]([window.defects[name] for window in windows]) for name in windows[0].defects}
     return Details(
-        score=statistics.fmean(window.score for window in windows),
+        score=_mean([window.score for window in windows]),
         defects=dict(sorted(known.items(), key=lambda item: -item[1])),
         size=size,
         windows=list(windows),
