@@ -29,6 +29,7 @@ from PIL import Image, ImageFilter
 from scipy.stats import mannwhitneyu
 
 from benchmarks.common import filled, student
+from benchmarks.explain import CLEAR, PAGE
 from benchmarks.readme import figure
 from leafiqa.cli.progress import progress
 from leafiqa.errors import ImageError
@@ -36,12 +37,8 @@ from leafiqa.images.decoding import decode
 from leafiqa.images.find import need_images
 from leafiqa.metric import Metric
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "details.json"
-PAGE = ROOT / "docs" / "explain.md"
+RESULT = Path(__file__).with_name("results") / "details.json"
 LEAST = 2_500_000
-# From this severity on a defect is clear.
-CLEAR = 1.5
 DRAWS = 1000
 
 Pixels = NDArray[np.uint8]
@@ -105,13 +102,12 @@ def area(clean: NDArray[np.float64], spoilt: NDArray[np.float64]) -> float:
 def compared(clean: list[float], spoilt: list[float]) -> dict[str, Any]:
     """Return how well severities tell spoilt pictures from the same ones as they were."""
     one, other = np.array(clean), np.array(spoilt)
-    held_out = area(one[1::2], other[1::2]) if len(one) > 1 else None
     drawn = np.random.default_rng(0).integers(0, len(one), (DRAWS, len(one)))
     ends = np.quantile([area(one[rows], other[rows]) for rows in drawn], (0.025, 0.975))
     return {
         "auc": round(area(one, other), 4),
         "auc_interval": [round(float(end), 4) for end in ends],
-        "auc_held_out": None if held_out is None else round(held_out, 4),
+        "auc_held_out": round(area(one[1::2], other[1::2]), 4),
         "clear_before": round(float((one >= CLEAR).mean()), 4),
         "clear": round(float((other >= CLEAR).mean()), 4),
     }
@@ -156,8 +152,8 @@ def measure(metric: Metric, files: list[str]) -> dict[str, Any]:
                     ratios.append(longer(metric, pixels))
                 sizes.append(pixels.shape[0] * pixels.shape[1] / 1e6)
             bar(number, len(files))
-    if not sizes:
-        raise SystemExit("no photograph of at least 2.5 megapixels there")
+    if len(sizes) < 2:
+        raise SystemExit("at least two photographs of 2.5 megapixels or more are needed")
     clean = seen.pop("")
     found: dict[str, Any] = {
         "metric": metric.metric_name,

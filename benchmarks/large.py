@@ -74,7 +74,7 @@ def main() -> None:
             pictures.append(reduced(pixels, max(SIDES)))
     if not pictures:
         raise SystemExit(f"{arguments.folder} holds no photograph with a side of {LEAST_SIDE} pixels or more")
-    by_side: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     done = 0
     with progress("ladders", "photographs") as bar:
         for side in SIDES:
@@ -84,11 +84,11 @@ def main() -> None:
                 bar(done + len(each), len(SIDES) * len(pictures))
             for told, middle in (("median_tau", np.median), ("mean_tau", np.mean)):
                 known = {name: round(float(middle([of[name] for of in each])), 3) for name in DEGRADATIONS}
-                by_side.setdefault(told, {})[str(side)] = known
+                found.setdefault(told, {})[str(side)] = known
             done += len(each)
-    results = {"sha256": metric.card.sha256, "photographs": len(pictures), **by_side}
+    results = {"sha256": metric.card.sha256, "photographs": len(pictures), **found}
     RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    for side, of in by_side["median_tau"].items():
+    for side, of in found["median_tau"].items():
         low = {name: value for name, value in of.items() if value < 0.9}
         print(f"{side} pixels: {len(of) - len(low)} of {len(of)} degradations with a median of at least .9; {low}")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
+from collections.abc import Iterator
 
 
 class LeafiqaError(Exception):
@@ -80,6 +82,15 @@ class ImageWarning(UserWarning):
 
 class GuardWarning(UserWarning):
     """Pictures under optimisation have left the range of those before: the reward may be hacked."""
+
+
+@contextlib.contextmanager
+def naming_image(index: int) -> Iterator[None]:
+    """Let what is wrong with one image of several be told with its place among them."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"image {index}: {error}") from error
 
 
 def warn_of_image(message: str) -> None:

@@ -22,9 +22,14 @@ _WORDS = ("not seen", "slight", "clear", "severe")
 SEEN = 0.5
 
 
+def seen_of(defects: Mapping[str, float]) -> dict[str, float]:
+    """Return the defects that are at least slight."""
+    return {name: severity for name, severity in defects.items() if severity >= SEEN}
+
+
 def in_words(defects: Mapping[str, float]) -> str:
     """Return the defects that are at least slight as words: "blur severe (2.8), noise slight (0.6)"."""
-    told = [f"{name} {_WORDS[min(3, round(of))]} ({of:.1f})" for name, of in defects.items() if of >= SEEN]
+    told = [f"{name} {_WORDS[min(3, round(of))]} ({of:.1f})" for name, of in seen_of(defects).items()]
     return ", ".join(told) or "no defects seen"
 
 
@@ -57,7 +62,7 @@ class Explanation:
     @property
     def seen(self) -> dict[str, float]:
         """The defects that are at least slight."""
-        return {name: severity for name, severity in self.defects.items() if severity >= SEEN}
+        return seen_of(self.defects)
 
     @property
     def worst_place(self) -> tuple[float, float]:
@@ -67,16 +72,14 @@ class Explanation:
 
     def picture(self) -> Image.Image:
         """Return a picture of it: the image, the map laid over it, the defects as bars, and windows of details."""
-        lines = str(self).split("\n")
         windows = []
         if (details := self.details) is not None:
             height, width = details.size
             for one in details.windows:
                 worst = in_words(one.defects).split(",")[0]  # there is room for one
                 windows.append((one.top / height, one.left / width, one.pixels, worst))
-        return draw_explanation(
-            self.pixels, self.map, self.score_range, lines[0], self.defects, lines[-1].strip(), windows
-        )
+        first, close = self._how_sure(), self._details_in_words()
+        return draw_explanation(self.pixels, self.map, self.score_range, first, self.defects, close, windows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pixels, ready for JSON."""
@@ -90,19 +93,20 @@ class Explanation:
             "details": None if self.details is None else self.details.to_dict(),
         }
 
-    def __str__(self) -> str:
+    def _how_sure(self) -> str:
         low, high = self.interval
-        first = (
-            f"{self.score:.3f}, standard error {self.standard_error:.3f}, nine in ten within {low:.3f} to {high:.3f}"
-        )
+        return f"{self.score:.3f}, standard error {self.standard_error:.3f}, nine in ten within {low:.3f} to {high:.3f}"
+
+    def _details_in_words(self) -> str:
+        if self.details is None:
+            return ""
+        return f"details at full size: {in_words(self.details.defects)}; windows score {self.details.score:.3f}"
+
+    def __str__(self) -> str:
         down, across = self.worst_place
         where = f"{('top', 'middle', 'bottom')[int(3 * down)]} {('left', 'centre', 'right')[int(3 * across)]}"
-        told = f"{first}\n  {in_words(self.defects)}; worst at the {where}, {self.map.min():.3f}"
-        if self.details is None:
-            return told
-        return (
-            f"{told}\n  details at full size: {in_words(self.details.defects)}; windows score {self.details.score:.3f}"
-        )
+        second = f"{in_words(self.defects)}; worst at the {where}, {self.map.min():.3f}"
+        return "\n  ".join(line for line in (self._how_sure(), second, self._details_in_words()) if line)
 
 
 def explained(

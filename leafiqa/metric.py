@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from leafiqa.details import Details, Window, details_of, of_single_pixels
-from leafiqa.errors import InputError, warn_of_image
+from leafiqa.errors import InputError, naming_image, warn_of_image
 from leafiqa.explanation import Explanation, explained
 from leafiqa.files import printable
 from leafiqa.images.decoding import Decoded
@@ -164,13 +164,15 @@ class Metric(Preparing):
         if isinstance(images, Tensor):
             found, _ = self._explain_single(images, details)
             return found
-        if details:
+        threads = self.at_once(images)
+        if details:  # each by itself: they are large, and windows of one go together
             self.need_whole()
-            closely: list[Explanation | None] = self._explain_closely(images)
-            return closely
-        if (threads := self.at_once(images)) is not None:
-            return [one for found in self._look_at_each(images, self.explain_prepared, threads) for one in found]
-        return self.explain_prepared(self.prepare_each(images))
+            each = self._look_at_each(images, self._explain_looked, threads, whole=True)
+        elif threads is not None:
+            each = self._look_at_each(images, lambda looked: self.explain_prepared([self.ready(looked)]), threads)
+        else:
+            return self.explain_prepared(self.prepare_each(images))
+        return [one for found in each for one in found]
 
     def _explain_single(self, image: ImageLike, details: bool) -> tuple[list[Explanation | None], list[str]]:
         """Return explanations of an image by itself, or of a batch tensor, and remarks from decoding."""
@@ -195,29 +197,10 @@ class Metric(Preparing):
                 found[place] = replace(one, details=self.look_closely(close_up))
         return found
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _explain_closely(self, images: Iterable[ImageLike]) -> list[Explanation | None]:
-        """Explain several images with their details, each by itself: they are large, and windows of one go together."""
-
-        def finish(looked: Looked) -> tuple[Explanation | None, list[str]]:
-            try:
-                found = [None] if looked.opened is None else self._explain_whole(looked.opened)
-            except InputError as error:
-                raise InputError(f"image {looked.index}: {error}") from error
-            return found[0], looked.remarks
-
-        look, threads = self.looker(images, whole=True), self.at_once(images)
-        if threads is not None:
-            told: Iterable[tuple[Explanation | None, list[str]]]
-            told = walk(images, look, finish, workers=threads, begin=self.begin_thread)
-        else:  # threads decode, and do nothing else
-            told = map(finish, walk(images, look, lambda looked: looked, workers=self.decoders))
-        explanations: list[Explanation | None] = []
-        for explanation, remarks in told:
-            for remark in remarks:
-                warn_of_image(remark)
-            explanations.append(explanation)
-        return explanations
+    def _explain_looked(self, looked: Looked) -> list[Explanation | None]:
+        """Explain one image of several with its details."""
+        with naming_image(looked.index):
+            return [None] if looked.opened is None else self._explain_whole(looked.opened)
 
     def look_closely(self, close_up: CloseUp | None) -> Details | None:
         """Return what the student sees of a picture's windows; None where there are none.
@@ -262,7 +245,7 @@ class Metric(Preparing):
                 warn_of_image(f"{short_name(images)}: {note}")
             return self._score_resized(resized, valid)
         if (threads := self.at_once(images)) is not None:
-            found = self._look_at_each(images, self.score_prepared, threads)  # type: ignore[arg-type]
+            found = self._look_at_each(images, lambda looked: self.score_prepared([self.ready(looked)]), threads)  # type: ignore[arg-type]
             return torch.cat(found) if found else torch.empty(0, device=self.device, dtype=torch.float32)
         parts: list[Tensor] = []
         prepared = self.prepare_each(images)  # type: ignore[arg-type]
@@ -289,16 +272,29 @@ class Metric(Preparing):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _look_at_each(
-        self, images: Iterable[ImageLike], look: Callable[[list[tuple[Tensor, Tensor]]], Found], threads: int
+        self, images: Iterable[ImageLike], finish: Callable[[Looked], Found], threads: int | None, whole: bool = False
     ) -> list[Found]:
-        """Return what `look` finds of each image, several at the same time, each in a thread that computes alone."""
+        """Return what `finish` makes of each image, and warn of those that cannot be decoded.
 
-        def finish(looked: Looked) -> tuple[Found, list[str]]:
-            return look([self.ready(looked)]), looked.remarks
+        Args:
+            images: the images.
+            finish: given what `looker` returns.
+            threads: that finish, too, several images at the same time, each computing alone; None: threads decode, and
+                do nothing else.
+            whole: see `looker`.
+        """
 
+        def with_remarks(looked: Looked) -> tuple[Found, list[str]]:
+            return finish(looked), looked.remarks
+
+        look = self.looker(images, whole)
+        if threads is None:
+            each: Iterable[tuple[Found, list[str]]]
+            each = map(with_remarks, walk(images, look, lambda looked: looked, workers=self.decoders))
+        else:
+            each = walk(images, look, with_remarks, workers=threads, begin=self.begin_thread)
         all_found = []
-        see = self.looker(images)
-        for found, remarks in walk(images, see, finish, workers=threads, begin=self.begin_thread):
+        for found, remarks in each:
             for remark in remarks:
                 warn_of_image(remark)
             all_found.append(found)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from leafiqa.details import COUNT, window_size
-from leafiqa.errors import ImageError, InputError, warn_of_image
+from leafiqa.errors import ImageError, InputError, naming_image, warn_of_image
 from leafiqa.images.decoding import Decoded
 from leafiqa.images.inputs import LOSS_TOLERANCE, check_tensor, from_decoded, raise_on_values, values_valid
 from leafiqa.images.loading import cores, usual_workers
@@ -129,13 +129,9 @@ class Preparing(StudentHolder):
         """Return the windows of a picture that a close look is taken at; None where it is hardly larger than the look.
 
         Args:
-            whole: the picture, decoded, or `(1, 3, H, W)` as `prepare` takes it.
+            whole: the picture, decoded at full size, see `need_whole`, or `(1, 3, H, W)` as `prepare` takes it.
             look: `(1, 3, h, w)`, what `prepare` made of it.
-
-        Raises:
-            InputError: the metric decodes JPEG files at reduced scale, so that it does not have their details.
         """
-        self.need_whole()
         if isinstance(whole, Decoded):
             whole = from_decoded(whole)
         size = (whole.shape[2], whole.shape[3])
@@ -229,21 +225,18 @@ class Preparing(StudentHolder):
     def _look(self, open_: Callable[[ImageLike], tuple[Any, list[str]]], index: int, image: ImageLike) -> Looked:
         """Return one image of several, opened; files that cannot be decoded are none."""
         try:
-            opened, notes = open_(image)
+            with naming_image(index):
+                opened, notes = open_(image)
         except ImageError as error:
             return Looked(index, None, [f"image {index} has no score (NaN): {short_name(image)}: {error}"])
-        except InputError as error:
-            raise InputError(f"image {index}: {error}") from error
         return Looked(index, opened, [f"image {index}: {short_name(image)}: {note}" for note in notes])
 
     def _open(self, keep: bool, image: ImageLike) -> tuple[Decoded | tuple[Tensor, Tensor], list[str]]:
+        if isinstance(image, np.ndarray) and image.dtype != np.uint8 and not keep:
+            decoded = self.decode(image)  # a copy would be four times as large as one of bytes
+            return self.prepare_decoded(decoded), decoded.notes
         if not isinstance(image, Tensor):
-            decoded = self.decode(image)
-            if isinstance(image, np.ndarray) and not keep:
-                if image.dtype != np.uint8:  # a copy would be four times as large as one of bytes
-                    return self.prepare_decoded(decoded), decoded.notes
-                decoded = replace(decoded, pixels=decoded.pixels.copy())
-            return decoded, decoded.notes
+            return self._decode(keep, image)
         tensor = _single(image)
         readable = tensor.device.type == "cpu" and is_plain(tensor) and may_leave_this_thread()
         wanted = (torch.uint8, torch.float32) if keep else (torch.uint8,)
@@ -256,6 +249,9 @@ class Preparing(StudentHolder):
         if isinstance(image, Tensor):
             tensor = _single(image).detach()
             return tensor if keep else tensor.clone(), []
+        return self._decode(keep, image)
+
+    def _decode(self, keep: bool, image: ImageLike) -> tuple[Decoded, list[str]]:
         decoded = self.decode(image)
         if isinstance(image, np.ndarray) and not keep:
             decoded = replace(decoded, pixels=decoded.pixels.copy())
@@ -263,10 +259,8 @@ class Preparing(StudentHolder):
 
     def ready(self, looked: Looked) -> tuple[Tensor, Tensor]:
         """Return an image of several as `prepare` makes it ready."""
-        try:
+        with naming_image(looked.index):
             return next(self.prepare_several([looked.opened]))
-        except InputError as error:
-            raise InputError(f"image {looked.index}: {error}") from error
 
 
 def _single(image: Tensor) -> Tensor:

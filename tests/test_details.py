@@ -1,6 +1,7 @@
 """Details: windows of large pictures at full size, which tell what a look at the whole cannot."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image, ImageFilter
 import leafiqa
 from leafiqa.cli.demo import PICTURES
 from leafiqa.details import Window, details_of, of_single_pixels, window_size
+from leafiqa.metric import Metric
 from tests.conftest import invoke, make_picture
 
 
@@ -92,19 +94,46 @@ def test_all_forms_and_batches_have_the_same_details(metric, large, tmp_path):
     assert together[1].details.to_dict() == expected and together[0].details.defects["blur"] > 1.3
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    """How many threads torch may use, and several images are looked at by."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_many_are_looked_at_at_the_same_time(metric, large, tmp_path, threads, monkeypatch):
+    """With two threads both explain at once, with one the caller's does, while others decode ahead."""
+    files = [tmp_path / f"{number}.png" for number in range(2)]
+    for file in files:
+        Image.fromarray(large).save(file)
+    main, meeting, decoders, explainers = threading.get_ident(), threading.Barrier(threads, timeout=60), set(), set()
+    decode, explain = Metric.decode, Metric._explain_whole
+
+    def decodes(self, image):
+        decoders.add(threading.get_ident())
+        return decode(self, image)
+
+    def explains(self, whole):
+        meeting.wait()
+        explainers.add(threading.get_ident())
+        return explain(self, whole)
+
+    monkeypatch.setattr(Metric, "decode", decodes)
+    monkeypatch.setattr(Metric, "_explain_whole", explains)
+    found = metric.explain_each(files, details=True)
+    assert [one.details.to_dict() for one in found] == [found[0].details.to_dict()] * 2
+    assert main not in decoders and (explainers == {main} if threads == 1 else len(explainers - {main}) == 2)
+
+
 def test_many_with_a_bad_one_among_them(metric, large, tmp_path, threads):
     files = [tmp_path / f"{number}.png" for number in range(3)]
     Image.fromarray(large).save(files[0])
     files[1].write_bytes(b"nothing")
     Image.fromarray(make_picture(300, 300)).save(files[2])
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with pytest.warns(leafiqa.ImageWarning, match="image 1 has no score"):
-            found = metric.explain_each(files, details=True)
-    finally:
-        torch.set_num_threads(before)
+    with pytest.warns(leafiqa.ImageWarning, match="image 1 has no score"):
+        found = metric.explain_each(files, details=True)
     assert found[1] is None and found[2].details is None
     assert found[0].details.to_dict()["windows"] and found[0].details.defects["blur"] < 0.3
     with pytest.raises(leafiqa.InputError, match=r"image 1: .*one image"):
@@ -114,7 +143,6 @@ def test_many_with_a_bad_one_among_them(metric, large, tmp_path, threads):
     assert metric.explain_each([], details=True) == []
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 def test_an_array_that_is_filled_again(metric, large, threads):
     """A generator may hand out one array after the other in the same memory."""
     soft = spoilt(large, 1.5)
@@ -125,12 +153,7 @@ def test_an_array_that_is_filled_again(metric, large, threads):
             array[:] = one
             yield array
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        found = metric.explain_each(pictures(), details=True)
-    finally:
-        torch.set_num_threads(before)
+    found = metric.explain_each(pictures(), details=True)
     blurs = [one.details.defects["blur"] for one in found]
     assert blurs[0] == blurs[2] < 0.3 and blurs[1] > 1.3
 
@@ -156,6 +179,23 @@ def test_pixels_beyond_the_end_are_clamped_as_in_the_look(large):
     beyond, clamped = (loss.explain(one, details=True).details for one in (bright, bright.clamp(max=1)))
     assert beyond.to_dict() == clamped.to_dict()
     np.testing.assert_array_equal(beyond.windows[0].pixels, clamped.windows[0].pixels)
+
+
+def test_words_under_narrow_windows_have_room(metric):
+    strip = metric.explain(make_picture(40, 20000), details=True)
+    windows = strip.details.windows
+    assert len(windows) > 1 and windows[0].pixels.shape == (32, 192, 3)
+    upright = metric.explain(make_picture(20000, 40), details=True)
+    assert upright.details.windows[0].pixels.shape == (192, 32, 3)
+    assert upright.picture().width >= len(upright.details.windows) * 170
+
+
+def test_onnx_says_what_details_take():
+    pytest.importorskip("onnxruntime")
+    metric = leafiqa.create_metric("leaf", backend="onnx")
+    for ask in (metric.explain, metric.explain_each):
+        with pytest.raises(leafiqa.InputError, match="takes torch"):
+            ask("photo.jpg", details=True)
 
 
 def test_reduced_decoding_has_no_details(large, tmp_path):

@@ -77,7 +77,7 @@ def command(
                     for line in f"{printable(file)}: {explanation}".split("\n"):
                         say(line)
                     if details and explanation.details is None:
-                        say("  details at full size: none, it is hardly larger than what is looked at")
+                        say("  details at full size: none, the picture is too small or too narrow")
             bar(number, len(files))
     if as_json:
         result_json(told)

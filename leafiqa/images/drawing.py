@@ -47,8 +47,8 @@ def draw_explanation(
     score_range: tuple[float, float],
     title: str,
     defects: dict[str, float],
-    close: str = "",
-    windows: Sequence[tuple[float, float, NDArray[np.uint8], str]] = (),
+    close: str,
+    windows: Sequence[tuple[float, float, NDArray[np.uint8], str]],
 ) -> Image.Image:
     """Draw a picture, the map over it, a line of text, the most severe defects as bars, and windows at full size.
 
@@ -59,7 +59,8 @@ def draw_explanation(
         title: the line of text.
         defects: severities in [0, 3] by name, the most severe first.
         close: a line of text on the windows.
-        windows: of each where it begins, as shares of the picture's height and width, its pixels, and words on it.
+        windows: of each where it begins, as shares of the picture's height and width, its pixels, and words on it;
+            none where there are no details.
     """
     picture = Image.fromarray(pixels)
     factor = min(_SIDE / picture.width, _SIDE / picture.height)

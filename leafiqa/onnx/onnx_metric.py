@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leafiqa.errors import ImageError, InputError, warn_of_image
+from leafiqa.errors import ImageError, InputError, naming_image, warn_of_image
 from leafiqa.files import printable
 from leafiqa.images.decoding import Decoded
 from leafiqa.images.loading import cores, load_ahead
@@ -162,27 +162,24 @@ class OnnxMetric:
 
     def _look(self, copy: bool, index: int, image: ImageLike) -> _Looked:
         try:
-            if is_tensor(image):
-                several = _unbatched(image)
-                if len(several) != 1:
-                    raise InputError(f"a tensor among several must be one image, got {tuple(image.shape)}")  # type: ignore[union-attr]
-                image = several[0]
-            decoded = self.decode(image)
+            with naming_image(index):
+                if is_tensor(image):
+                    several = _unbatched(image)
+                    if len(several) != 1:
+                        raise InputError(f"a tensor among several must be one image, got {tuple(image.shape)}")  # type: ignore[union-attr]
+                    image = several[0]
+                decoded = self.decode(image)
             if copy and isinstance(image, np.ndarray):
                 decoded = replace(decoded, pixels=decoded.pixels.copy())
             return _Looked(index, decoded, [f"image {index}: {short_name(image)}: {note}" for note in decoded.notes])
         except ImageError as error:
             return _Looked(index, None, [f"image {index} has no score (NaN): {short_name(image)}: {error}"])
-        except InputError as error:
-            raise InputError(f"image {index}: {error}") from error
 
     def _finish(self, looked: _Looked) -> tuple[float, list[str]]:
         if looked.decoded is None:
             return math.nan, looked.remarks
-        try:
+        with naming_image(looked.index):
             return self._score(self.prepare_decoded(looked.decoded), self._network), looked.remarks
-        except InputError as error:
-            raise InputError(f"image {looked.index}: {error}") from error
 
     def explain(self, image: object, *, details: bool = False) -> None:
         """Refuse: what is said beside a score takes torch.

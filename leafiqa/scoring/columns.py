@@ -67,8 +67,7 @@ def extra_columns(metrics: Sequence[Any], asked: Sequence[str]) -> tuple[str, ..
         if "defects" in asked:
             names.update(dict.fromkeys(_DEFECT + defect for defect in known))
         if "details" in asked:
-            if metric.draft:
-                raise InputError("details take whole pictures, draft=True decodes them reduced: choose one of the two")
+            metric.need_whole()
             names.update(dict.fromkeys([_OF_DETAILS, *(_DETAILS + name for name in of_single_pixels(known))]))
     return tuple(names)
 

@@ -32,8 +32,7 @@ class _Prepared:
     Attributes:
         path: the file.
         decoded: its pixels, by the size rule that they were decoded by; dropped once `images` are made of them.
-        images: what each student looks at.
-        close_ups: what each takes a close look at, where that was asked for.
+        images: what each student looks at, and what it takes a close look at, where that was asked for.
         error: why there is nothing.
         note: remarks from decoding.
         sha256: of the file.
@@ -42,7 +41,6 @@ class _Prepared:
     path: str
     decoded: dict[Any, Decoded] = field(default_factory=dict)
     images: tuple[Any, ...] = ()
-    close_ups: tuple[Any, ...] = ()
     error: str = ""
     note: str = ""
     sha256: str = ""
@@ -157,18 +155,19 @@ def _prepare(metrics: Sequence[AnyMetric], opened: list[_Prepared], with_details
         return opened
     made = list(opened)
     try:
-        seen: dict[Any, tuple[list[Any], list[Any]]] = {}
+        seen: dict[Any, list[tuple[Any, Any]]] = {}
         for metric in metrics:
             key = (metric.preprocess, metric.draft, metric.device)
             if key not in seen:
                 decoded = [opened[place].decoded[_rule(metric)] for place in good]
                 ready = list(metric.prepare_several(decoded))
-                seen[key] = ready, _close_ups(metric, decoded, ready) if with_details else []
+                seen[key] = list(
+                    zip(ready, _close_ups(metric, decoded, ready) if with_details else [None] * len(ready))
+                )
         looked = [seen[metric.preprocess, metric.draft, metric.device] for metric in metrics]
         for number, place in enumerate(good):
-            images = tuple(ready[number] for ready, _ in looked)
-            close_ups = tuple(windows[number] for _, windows in looked) if with_details else ()
-            made[place] = replace(opened[place], decoded={}, images=images, close_ups=close_ups)
+            images = tuple(of[number] for of in looked)
+            made[place] = replace(opened[place], decoded={}, images=images)
     except Exception as error:  # not enough memory, perhaps: then each by itself
         if len(good) > 1:
             return [_prepare(metrics, [one], with_details)[0] for one in opened]
@@ -207,9 +206,7 @@ def _outcomes(
     metric: AnyMetric, window: list[_Prepared], number: int, extra: Sequence[str]
 ) -> list[_Outcome | Exception | None]:
     """Return one metric's outcome for each file of a window, None where there is nothing to look at."""
-    prepared = [
-        (item.images[number], item.close_ups[number] if item.close_ups else None) for item in window if item.images
-    ]
+    prepared = [item.images[number] for item in window if item.images]
     try:
         # One transfer for the whole window.
         found: Iterator[_Outcome | Exception] = iter(_look_at(metric, prepared, extra))
