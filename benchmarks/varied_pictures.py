@@ -3,9 +3,9 @@
 `benchmarks/varied/pictures.csv` names pictures of many public repositories, by path and git blob: generated ones of as
 many generators as could be found (`gallery`), and photographs of as many origins (`snaps`), each repository with few.
 The files beside it are what a multimodal LLM says of them, on contact sheets of nine with anchors, whose scores on the
-common scale are known. `gallery.jsonl` and `snaps.jsonl` are there to be learned from, and `again.jsonl`, which judges
-the same pictures once more in other company, both kinds on one sheet. `val.jsonl` judges others twice; no student is to
-learn from those, nor from further ones of their repositories.
+common scale are known; each picture was judged twice, in other company. `gallery.jsonl` and `snaps.jsonl` are there to
+be learned from. `val.jsonl` judges others, of both kinds; no student is to learn from those, nor from further ones of
+their repositories.
 
 The pictures are no part of the project. This writes them to `../runs/more`, scaled to at most 768 pixels a side, out of
 git directories that lie at `MIRRORS/owner+name/repo`.
@@ -28,18 +28,12 @@ TABLE = FOLDER / "pictures.csv"
 PICTURES = Path("../runs/more")
 SIDE = 768
 KINDS = ("gallery", "snaps")
-EVIDENCE = tuple(FOLDER / f"{name}.jsonl" for name in (*KINDS, "again", "val"))
+EVIDENCE = tuple(FOLDER / f"{name}.jsonl" for name in (*KINDS, "val"))
 
 
 def varied_sources() -> list[Source]:
     """Return the two sources to learn from; the anchors of their sheets are not in the table, and so no part of it."""
-    return [Source(kind, PICTURES, (FOLDER / f"{kind}.jsonl", FOLDER / "again.jsonl"), TABLE) for kind in KINDS]
-
-
-def repositories() -> dict[str, str]:
-    """Return the repository that each picture comes from, by its name."""
-    with TABLE.open(newline="", encoding="utf-8") as file:
-        return {row["image"]: row["repository"] for row in csv.DictReader(file)}
+    return [Source(kind, PICTURES, (FOLDER / f"{kind}.jsonl",), TABLE) for kind in KINDS]
 
 
 def upright(data: bytes) -> Image.Image:

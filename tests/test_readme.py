@@ -8,7 +8,7 @@ import click
 import pytest
 
 import leafiqa
-from benchmarks import details, explain, generators_table, rating_table, readme, speed_tables
+from benchmarks import details, explain, generators_table, rating_table, readme, speed_tables, unseen
 from leafiqa.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +50,7 @@ def test_the_tables_of_the_docs_are_those_of_the_benchmarks():
         (rating_table.PAGE, rating_table.page()),
         (explain.PAGE, explain.page()),
         (details.PAGE, details.page()),
+        (unseen.PAGE, unseen.page()),
         *speed_tables.pages().items(),
     ):
         assert page.read_text(encoding="utf-8") == text, f"run python -m benchmarks.{page.stem}'s table"

@@ -1,0 +1,147 @@
+"""How do students agree with their teacher on pictures of origins that they never saw? `python -m benchmarks.unseen`.
+
+The pictures of `benchmarks.varied_pictures`: generated ones (`gallery`) and photographs (`snaps`) of many repositories,
+which hold few of what the students learned from. SRCC and PLCC with the teacher's scores, with intervals over whole
+repositories, and the mean of the SRCC within repositories of at least 12 pictures, where what they show and how they
+were made is alike. `val` are repositories that no student is to learn from; of the others, `train`, the bundled ones
+have learned from none so far. And how the teacher agrees with itself: its first scores with its second ones, and its
+scores of the anchors with those of other sheets.
+
+`--table` writes the table of docs/models.md from the last results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.common import TEACHER, filled, need_data, report, student
+from benchmarks.varied_pictures import EVIDENCE, KINDS, PICTURES, TABLE
+from leafiqa.evaluation.measures import Agreement, agreement
+from leafiqa.evidence.files import read_evidence
+from leafiqa.evidence.linking import read_on_common_scale
+from leafiqa.evidence.reliability import targets
+
+RESULT = Path(__file__).with_name("results") / "unseen.json"
+PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+STUDENTS = ("leaf", "leaf_lite2.general", "weights/hub/leaf_lite0.first.safetensors")
+COMMON = TEACHER / "mixed.jsonl"
+SPLITS = ("train", "val")
+LEAST = 12
+
+Array = NDArray[np.float64]
+
+
+def judged() -> tuple[list[dict[str, str]], Array]:
+    """Return the pictures' rows and the teacher's scores of them, on the common scale."""
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    told = targets(read_on_common_scale(EVIDENCE, [COMMON]))
+    return rows, np.array([told[row["image"]].score for row in rows])
+
+
+def measure(scores: Array, wanted: Array, origins: list[str]) -> dict[str, Any]:
+    """Return how scores agree with the teacher's, over all pictures and within each repository."""
+    together = agreement(scores, wanted, groups=origins)
+    named = np.array(origins)
+    large = [name for name in sorted(set(origins)) if (named == name).sum() >= LEAST]
+    within = [agreement(scores[named == name], wanted[named == name], draws=0).srcc for name in large]
+    return {**_rounded(together), "repositories": len(set(origins)), "within": round(float(np.nanmean(within)), 4)}
+
+
+def teacher_again() -> dict[str, Any]:
+    """Return how the teacher's scores of anchors agree with its scores of the same pictures on other sheets."""
+    before, now = targets(read_evidence([COMMON])), targets(read_evidence(EVIDENCE))
+    shared = sorted(set(now) & set(before))
+    found = {}
+    for source in ("", *sorted({name.partition("/")[0] for name in shared})):
+        names = [name for name in shared if name.startswith(source)]
+        values = [np.array([of[name].score for name in names]) for of in (now, before)]
+        found[source or "all"] = _rounded(agreement(*values))
+    return found
+
+
+def twice(rows: list[dict[str, str]], split: str, kind: str) -> dict[str, Any]:
+    """Return how the teacher's first scores of pictures agree with its second ones, in other company."""
+    chosen = of_part(rows, split, kind)
+    points = read_evidence(EVIDENCE).points
+    first, second = (np.array([points[rows[place]["image"]][time].score for place in chosen]) for time in (0, 1))
+    return measure(first, second, [rows[place]["repository"] for place in chosen])
+
+
+def of_part(rows: list[dict[str, str]], split: str, kind: str) -> list[int]:
+    """Return the places of the pictures of a split and kind."""
+    return [n for n, row in enumerate(rows) if row["split"] == split and row["image"].startswith(f"{kind}/")]
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return the table of the students' agreement."""
+    lines = ["| | gallery | within | snaps | within |", "|---|---|---|---|---|"]
+    told = [(f"`{name}`", of) for name, of in results["students"].items()]
+    for name, of in (*told, ("the teacher, first and second score", results["teacher twice"])):
+        for split in SPLITS:
+            cells = []
+            for kind in KINDS:
+                one = of[split][kind]
+                low, high = one["srcc_interval"]
+                cells += [f"{one['srcc']:.3f} [{low:.2f}, {high:.2f}]", f"{one['within']:.2f}"]
+            lines.append(f"| {name}, `{split}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """Return docs/models.md with the table of the last results."""
+    return filled(PAGE.read_text(encoding="utf-8"), "unseen", table(json.loads(RESULT.read_text(encoding="utf-8"))))
+
+
+def _rounded(told: Agreement) -> dict[str, Any]:
+    return {
+        "n": told.n,
+        "srcc": round(told.srcc, 4),
+        "srcc_interval": [round(end, 4) for end in told.srcc_interval],
+        "plcc": round(told.plcc, 4),
+    }
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--metric", nargs="+", default=list(STUDENTS), help="names or files of students")
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.table:
+        PAGE.write_text(page(), encoding="utf-8")
+        return
+    need_data(TEACHER)
+    if not (PICTURES / KINDS[0]).is_dir():
+        raise SystemExit(
+            f"{PICTURES / KINDS[0]} is not there: write it by python -m benchmarks.varied_pictures MIRRORS"
+        )
+    rows, wanted = judged()
+    found: dict[str, Any] = {
+        "teacher again": teacher_again(),
+        "teacher twice": {split: {kind: twice(rows, split, kind) for kind in KINDS} for split in SPLITS},
+        "students": {},
+    }
+    for name in arguments.metric:
+        metric = student(name)
+        scores = metric([PICTURES / row["image"] for row in rows]).double().numpy()
+        told: dict[str, Any] = {"sha256": metric.card.short_hash}
+        for split in SPLITS:
+            told[split] = {}
+            for kind in KINDS:
+                chosen = of_part(rows, split, kind)
+                origins = [rows[place]["repository"] for place in chosen]
+                told[split][kind] = measure(scores[chosen], wanted[chosen], origins)
+        found["students"][metric.card.name] = told
+    report(found, RESULT)
+
+
+if __name__ == "__main__":
+    main()
