@@ -1,11 +1,11 @@
 """How do students agree with their teacher on pictures of origins that they never saw? `python -m benchmarks.unseen`.
 
 The pictures of `benchmarks.varied_pictures`: generated ones (`gallery`) and photographs (`snaps`) of many repositories,
-which hold few of what the students learned from. SRCC and PLCC with the teacher's scores, with intervals over whole
+from none of which the bundled students learned. SRCC and PLCC with the teacher's scores, with intervals over whole
 repositories, and the mean of the SRCC within repositories of at least 12 pictures, where what they show and how they
-were made is alike. `val` are repositories that no student is to learn from; of the others, `train`, the bundled ones
-have learned from none so far. And how the teacher agrees with itself: its first scores with its second ones, and its
-scores of the anchors with those of other sheets.
+were made is alike. `val` are repositories that no student is to learn from, `train` those that the next ones may. And
+how the teacher agrees with itself: its first scores with its second ones, and its scores of the anchors with those of
+other sheets.
 
 `--table` writes the table of docs/models.md from the last results.
 """
@@ -13,7 +13,6 @@ scores of the anchors with those of other sheets.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import TEACHER, filled, need_data, report, student
-from benchmarks.varied_pictures import EVIDENCE, KINDS, PICTURES, TABLE
+from benchmarks.readme import figure
+from benchmarks.varied_pictures import EVIDENCE, KINDS, PICTURES, read_table
 from leafiqa.evaluation.measures import Agreement, agreement
-from leafiqa.evidence.files import read_evidence
+from leafiqa.evidence.files import Evidence, read_evidence
 from leafiqa.evidence.linking import read_on_common_scale
 from leafiqa.evidence.reliability import targets
 
@@ -40,8 +40,7 @@ Array = NDArray[np.float64]
 
 def judged() -> tuple[list[dict[str, str]], Array]:
     """Return the pictures' rows and the teacher's scores of them, on the common scale."""
-    with TABLE.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table()
     told = targets(read_on_common_scale(EVIDENCE, [COMMON]))
     return rows, np.array([told[row["image"]].score for row in rows])
 
@@ -55,9 +54,9 @@ def measure(scores: Array, wanted: Array, origins: list[str]) -> dict[str, Any]:
     return {**_rounded(together), "repositories": len(set(origins)), "within": round(float(np.nanmean(within)), 4)}
 
 
-def teacher_again() -> dict[str, Any]:
+def teacher_again(evidence: Evidence) -> dict[str, Any]:
     """Return how the teacher's scores of anchors agree with its scores of the same pictures on other sheets."""
-    before, now = targets(read_evidence([COMMON])), targets(read_evidence(EVIDENCE))
+    before, now = targets(read_evidence([COMMON])), targets(evidence)
     shared = sorted(set(now) & set(before))
     found = {}
     for source in ("", *sorted({name.partition("/")[0] for name in shared})):
@@ -67,11 +66,12 @@ def teacher_again() -> dict[str, Any]:
     return found
 
 
-def twice(rows: list[dict[str, str]], split: str, kind: str) -> dict[str, Any]:
+def twice(evidence: Evidence, rows: list[dict[str, str]], split: str, kind: str) -> dict[str, Any]:
     """Return how the teacher's first scores of pictures agree with its second ones, in other company."""
     chosen = of_part(rows, split, kind)
-    points = read_evidence(EVIDENCE).points
-    first, second = (np.array([points[rows[place]["image"]][time].score for place in chosen]) for time in (0, 1))
+    first, second = (
+        np.array([evidence.points[rows[place]["image"]][time].score for place in chosen]) for time in (0, 1)
+    )
     return measure(first, second, [rows[place]["repository"] for place in chosen])
 
 
@@ -89,8 +89,7 @@ def table(results: dict[str, Any]) -> str:
             cells = []
             for kind in KINDS:
                 one = of[split][kind]
-                low, high = one["srcc_interval"]
-                cells += [f"{one['srcc']:.3f} [{low:.2f}, {high:.2f}]", f"{one['within']:.2f}"]
+                cells += [figure(one["srcc"], one["srcc_interval"]), f"{one['within']:.2f}".lstrip("0")]
             lines.append(f"| {name}, `{split}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -113,6 +112,7 @@ def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--metric", nargs="+", default=list(STUDENTS), help="names or files of students")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     if arguments.table:
@@ -124,9 +124,10 @@ def main() -> None:
             f"{PICTURES / KINDS[0]} is not there: write it by python -m benchmarks.varied_pictures MIRRORS"
         )
     rows, wanted = judged()
+    evidence = read_evidence(EVIDENCE)
     found: dict[str, Any] = {
-        "teacher again": teacher_again(),
-        "teacher twice": {split: {kind: twice(rows, split, kind) for kind in KINDS} for split in SPLITS},
+        "teacher again": teacher_again(evidence),
+        "teacher twice": {split: {kind: twice(evidence, rows, split, kind) for kind in KINDS} for split in SPLITS},
         "students": {},
     }
     for name in arguments.metric:
@@ -140,7 +141,7 @@ def main() -> None:
                 origins = [rows[place]["repository"] for place in chosen]
                 told[split][kind] = measure(scores[chosen], wanted[chosen], origins)
         found["students"][metric.card.name] = told
-    report(found, RESULT)
+    report(found, arguments.json)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,12 @@ def varied_sources() -> list[Source]:
     return [Source(kind, PICTURES, (FOLDER / f"{kind}.jsonl",), TABLE) for kind in KINDS]
 
 
+def read_table() -> list[dict[str, str]]:
+    """Return the pictures' rows: image, repository, path, blob, split, what, licence."""
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def upright(data: bytes) -> Image.Image:
     """Return a picture as it is shown, on white where it is transparent, of at most 768 pixels a side."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
@@ -52,8 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("mirrors", type=Path, help="folder of git directories, owner+name/repo")
     arguments = parser.parse_args()
-    with TABLE.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table()
     missing = 0
     for row in rows:
         written = PICTURES / row["image"]

@@ -1,6 +1,7 @@
 """Pictures of many origins: what is named was judged, and is written out of the repositories as it was judged."""
 
 import csv
+import json
 import subprocess
 import sys
 
@@ -12,13 +13,8 @@ from benchmarks import unseen, varied_pictures
 from leafiqa.evidence.files import read_evidence
 
 
-def rows():
-    with varied_pictures.TABLE.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def test_every_picture_was_judged_and_no_repository_is_in_both_splits():
-    named = rows()
+    named = varied_pictures.read_table()
     assert len({row["image"] for row in named}) == len(named)
     of = {split: {row["repository"] for row in named if row["split"] == split} for split in ("train", "val")}
     assert of["train"] and of["val"] and not of["train"] & of["val"]
@@ -72,9 +68,7 @@ def test_agreement_within_repositories_is_told_apart_from_that_between_them():
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_the_students_results_are_of_all_pictures_of_a_split(split):
-    import json
-
-    named = rows()
+    named = varied_pictures.read_table()
     for of in json.loads(unseen.RESULT.read_text(encoding="utf-8"))["students"].values():
         for kind in varied_pictures.KINDS:
             own = [row for row in named if row["split"] == split and row["image"].startswith(f"{kind}/")]
