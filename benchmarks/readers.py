@@ -25,7 +25,7 @@ from leafiqa.training.losses.fidelity import fidelity_loss, preference
 from leafiqa.training.losses.point import point_loss
 
 # Which reader is to read a source.
-READER = {"agiqa3k": 0, "biq2021": 1, "photos": 1, "generated": 2}
+READER = {"agiqa3k": 0, "biq2021": 1, "photos": 1, "generated": 2, "gallery": 3, "snaps": 4}
 RUNS, LINEAR_RUNS, EPOCHS, BATCH, RATE, DECAY, DROPOUT = 8, 3, 8, 128, 1e-3, 0.1, 0.5
 # Standard deviation of noise on standardised features: the reader is not to learn the training pictures by heart.
 NOISE = 0.5
@@ -34,6 +34,8 @@ BALANCE = 0.7
 GATE_WEIGHT, DAMAGE_WEIGHT, NULL_WEIGHT, NULL_CEILING = 0.1, 0.6, 0.5, 0.1
 # Of the mean that is imitated: how much the linear reader counts in it, and what the gates' logits are multiplied by.
 LINEAR_SHARE, SOFTENED = 0.1, 0.5
+# How much readers count in it that learned from fewer sources before, and know those better, if there are any.
+BESIDE_SHARE = 0.4
 IMITATION_STEPS, IMITATION_BATCH = 1500, 256
 
 Reader = Callable[[Tensor], Tensor]
@@ -84,8 +86,15 @@ def softened(head: Experts, features: Tensor) -> Tensor:
     return read_by(head, features, (head.gate(features) * SOFTENED).softmax(1))
 
 
-def fit_readers(config: Config, student: Student, material: Material) -> None:
-    """Let a student's readers and gate go on learning from features."""
+def fit_readers(config: Config, student: Student, material: Material, beside: nn.Module | None = None) -> None:
+    """Let a student's readers and gate go on learning from features.
+
+    Args:
+        config: the run.
+        student: the student, whose readers begin at what they are.
+        material: what they learn from.
+        beside: another head for the same features, whose logits count in what is imitated.
+    """
     head = student.head
     if not isinstance(head, Experts):
         raise SystemExit("the student must have several readers and a gate")
@@ -102,7 +111,8 @@ def fit_readers(config: Config, student: Student, material: Material) -> None:
     def together(features: Tensor) -> Tensor:
         several = torch.stack([softened(one, features) for one in runs]).mean(0)
         straight = torch.stack([line(features) for line in lines]).mean(0)
-        return (1 - LINEAR_SHARE) * several + LINEAR_SHARE * straight
+        mean = (1 - LINEAR_SHARE) * several + LINEAR_SHARE * straight
+        return mean if beside is None else (1 - BESIDE_SHARE) * mean + BESIDE_SHARE * beside(features)
 
     head.load_state_dict(average_states([one.state_dict() for one in runs]))
     torch.manual_seed(config.seed)

@@ -1,6 +1,6 @@
 """What readers make of origins that they did not learn from: `python -m benchmarks.readers_left_out FOLDER`.
 
-FOLDER holds `features.pt`, which `benchmarks.leaf` leaves there. The backbone has seen all pictures; the readers learn
+FOLDER holds the features that `benchmarks.leaf` leaves there. The backbone has seen all pictures; the readers learn
 three times, each time without other generators, repositories or parts of the photographs, and are asked there. Beside
 the readers that `leaf` has: the mean of the weights of as many runs in which each picture is read under its own gate.
 SRCC with the teacher, with bootstrap intervals, and their mean over the origins that were left out.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 import leafiqa
 from benchmarks.common import need_data, report
-from benchmarks.leaf import CONFIG, interpolated, spread
+from benchmarks.leaf import CONFIG, DAMAGED, all_sources, gather, interpolated, spread
 from benchmarks.readers import RUNS, Material, fit_once, fit_readers
 from benchmarks.transfer import repositories
 from leafiqa.cli.progress import progress
@@ -77,17 +77,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     need_data()
-    config = read_config(CONFIG)
+    config = all_sources(read_config(CONFIG))
     sources = [read_source(config, source) for source in config.sources]
     judged = [sorted(targets(source.evidence).items()) for source in sources]
     names = [name for of in judged for name, _ in of]
     wanted = np.array([target.score for of in judged for _, target in of])
-    jobs = [(number, name, target) for number, of in enumerate(judged) for name, target in of]
-    counts = spread(jobs, len(sources), np.random.default_rng(config.seed))
-    degraded_from = torch.from_numpy(np.repeat(np.arange(len(jobs)), 2 * np.array(counts)))
-    material = Material(**torch.load(arguments.folder / "features.pt", weights_only=True))
+    counts = [
+        count
+        for number, (source, of) in enumerate(zip(config.sources, judged))
+        for count in spread(len(of), DAMAGED[source.name], np.random.default_rng([config.seed, number]))
+    ]
+    degraded_from = torch.from_numpy(np.repeat(np.arange(len(names)), 2 * np.array(counts)))
     first = leafiqa.create_metric(weights=arguments.begin, device="cpu")
     student = interpolated(first.student, first.card.architecture["backbone"], arguments.epoch)
+    material = gather(config, sources, student, first.student, arguments.folder)
     origins = _origins([source.name for source in config.sources], material.source, names)
     found: dict[str, Any] = {name: {"n": len(rows)} for name, rows in origins.items()}
     count, done = arguments.seeds * len(FOLDS) * len(WAYS), 0

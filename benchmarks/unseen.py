@@ -1,11 +1,10 @@
 """How do students agree with their teacher on pictures of origins that they never saw? `python -m benchmarks.unseen`.
 
-The pictures of `benchmarks.varied_pictures`: generated ones (`gallery`) and photographs (`snaps`) of many repositories,
-from none of which the bundled students learned. SRCC and PLCC with the teacher's scores, with intervals over whole
-repositories, and the mean of the SRCC within repositories of at least 12 pictures, where what they show and how they
-were made is alike. `val` are repositories that no student is to learn from, `train` those that the next ones may. And
-how the teacher agrees with itself: its first scores with its second ones, and its scores of the anchors with those of
-other sheets.
+The pictures of `benchmarks.varied_pictures`: generated ones (`gallery`) and photographs (`snaps`) of many repositories.
+SRCC and PLCC with the teacher's scores, with intervals over whole repositories, and the mean of the SRCC within
+repositories of at least 12 pictures, where what they show and how they were made is alike. `val` are repositories that
+no student is to learn from, `train` those that `leaf` has learned from and the others have not. And how the teacher
+agrees with itself: its first scores with its second ones, and its scores of the anchors with those of other sheets.
 
 `--table` writes the table of docs/models.md from the last results.
 """

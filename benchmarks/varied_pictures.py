@@ -8,7 +8,7 @@ be learned from. `val.jsonl` judges others, of both kinds; no student is to lear
 their repositories.
 
 The pictures are no part of the project. This writes them to `../runs/more`, scaled to at most 768 pixels a side, out of
-git directories that lie at `MIRRORS/owner+name/repo`.
+git directories that lie at `MIRRORS/owner+name/repo`, or in `.git` there.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def main() -> None:
         written = PICTURES / row["image"]
         if written.exists():
             continue
-        repository = arguments.mirrors / row["repository"].replace("/", "+") / "repo"
+        mirror = arguments.mirrors / row["repository"].replace("/", "+") / "repo"
+        repository = mirror / ".git" if (mirror / ".git").is_dir() else mirror
         found = subprocess.run(["git", "--git-dir", repository, "cat-file", "blob", row["blob"]], capture_output=True)
         if found.returncode:
             missing += 1

@@ -1,0 +1,119 @@
+"""The recipe of `leaf`: where readers begin, what is degraded, whose opinion is imitated, what calibrations keep."""
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import carried, leaf, readers
+from leafiqa.calibration.fit import Fit
+from leafiqa.distillation.config import read_config
+from leafiqa.model.head import Experts
+from leafiqa.model.student import Student
+
+BACKBONE = "tf_efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def first():
+    torch.manual_seed(0)
+    student = Student(BACKBONE, experts=2)
+    torch.nn.init.normal_(student.head.gate.weight, std=0.1)
+    return student.requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="module")
+def new(first):
+    return leaf.interpolated(first, BACKBONE, None)
+
+
+def test_every_source_of_the_recipe_has_a_reader_its_share_and_its_damage():
+    names = [source.name for source in leaf.all_sources(read_config(leaf.CONFIG)).sources]
+    assert set(names) == set(readers.READER) == set(leaf.KEPT) == set(leaf.DAMAGED)
+    assert sorted(set(readers.READER.values())) == list(range(len(leaf.BEGINS_AT)))
+
+
+def test_new_readers_begin_at_the_first_students_and_count_less(first, new):
+    features = torch.randn(4, first.feature_mean.numel())
+    old = [expert(features) for expert in first.head.experts]
+    for number, expert in enumerate(new.head.experts):
+        assert torch.equal(expert(features), old[leaf.BEGINS_AT[number]])
+    logits, before = new.head.gate(features), first.head.gate(features)
+    for number, begun in enumerate(leaf.BEGINS_AT):
+        expected = before[:, begun] + (leaf.NEW if number >= 2 else 0)
+        assert torch.allclose(logits[:, number], expected)
+
+
+def test_a_source_is_degraded_as_often_as_asked_whatever_its_size():
+    for pictures in (3, 500):
+        counts = leaf.spread(pictures, 40, np.random.default_rng(0))
+        assert len(counts) == pictures and sum(counts) == 40
+
+
+def test_material_of_several_sources_is_joined_in_their_order():
+    def of(number, count):
+        rows = torch.full((count, 2), float(number))
+        ones = torch.full((count,), float(number))
+        return readers.Material(rows, ones, ones, ones.long(), rows, ones, rows)
+
+    both = leaf.joined([of(0, 2), of(1, 3)])
+    assert both.source.tolist() == [0, 0, 1, 1, 1] and both.features.shape == (5, 2)
+    assert both.damaged_targets.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_another_backbone_is_told_from_the_same_one(first, new):
+    assert leaf.same_backbone(new, first)
+    other = copy.deepcopy(first)
+    next(iter(other.backbone.parameters())).add_(0.1)
+    assert not leaf.same_backbone(new, other)
+
+
+def test_readers_imitate_what_counts_beside_them_by_its_share(monkeypatch):
+    for name, value in {"RUNS": 1, "LINEAR_RUNS": 1, "EPOCHS": 40, "RATE": 0.01, "IMITATION_STEPS": 300}.items():
+        monkeypatch.setattr(readers, name, value)
+    monkeypatch.setattr(readers, "READER", {"one": 0, "other": 1})
+    torch.manual_seed(0)
+    features = torch.randn(256, 6)
+    targets = (0.5 + 0.1 * features[:, 0]).clamp(0.1, 0.9)
+    source = torch.arange(256) % 2
+    material = readers.Material(features, targets, torch.ones(256), source, features[:64], targets[:64], features[:8])
+    config = SimpleNamespace(seed=0, sigma=0.1, sources=[SimpleNamespace(name="one"), SimpleNamespace(name="other")])
+
+    def opposite(seen):
+        return -3 * seen[:, :1]
+
+    def falls(share):
+        monkeypatch.setattr(readers, "BESIDE_SHARE", share)
+        torch.manual_seed(0)
+        head = Experts(6, 16, 0.0, 2)
+        student = SimpleNamespace(head=head, read=head)
+        readers.fit_readers(config, student, material, opposite)
+        made = head(features).detach()[:, 0]
+        return float(torch.corrcoef(torch.stack([made, features[:, 0]]))[0, 1])
+
+    assert falls(1.0) < -0.9 and falls(0.0) > 0.3
+
+
+def test_what_a_calibration_changed_is_put_onto_all_readers(first, new):
+    torch.manual_seed(1)
+    after = copy.deepcopy(first)
+    for parameter in after.parameters():
+        parameter.add_(0.01 * torch.randn_like(parameter))
+    fit = Fit(slope=1.5, offset=-0.25)
+    found = carried.carried(new, first, after, fit)
+    features = torch.randn(4, first.feature_mean.numel())
+    for number, expert in enumerate(found.head.experts):
+        if number < 2:
+            assert torch.equal(expert(features), after.head.experts[number](features))
+        else:
+            expected = fit.slope * new.head.experts[number](features) + fit.offset
+            assert torch.allclose(expert(features), expected, atol=1e-5)
+    gate, before, tuned = (student.head.gate(features) for student in (found, new, after))
+    for number, begun in enumerate(leaf.BEGINS_AT):
+        apart = before[:, number] - before[:, begun]
+        assert torch.allclose(gate[:, number], tuned[:, begun] + apart, atol=1e-5)
+    moved = next(iter(found.backbone.parameters())) - next(iter(new.backbone.parameters()))
+    changed = next(iter(after.backbone.parameters())) - next(iter(first.backbone.parameters()))
+    assert torch.allclose(moved, changed, atol=1e-6) and moved.abs().max() > 0
