@@ -32,6 +32,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 STUDENTS = ("leaf", "leaf_lite2.general", "weights/hub/leaf_lite0.first.safetensors")
 COMMON = TEACHER / "mixed.jsonl"
 SPLITS = ("train", "val")
+# Students that have learned from `train`.
+LEARNED = ("leaf_lite0.general",)
 LEAST = 12
 
 Array = NDArray[np.float64]
@@ -89,7 +91,8 @@ def table(results: dict[str, Any]) -> str:
             for kind in KINDS:
                 one = of[split][kind]
                 cells += [figure(one["srcc"], one["srcc_interval"]), f"{one['within']:.2f}".lstrip("0")]
-            lines.append(f"| {name}, `{split}` | " + " | ".join(cells) + " |")
+            told_of = f"`{split}`" + (", learned from" if split == "train" and name.strip("`") in LEARNED else "")
+            lines.append(f"| {name}, {told_of} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
