@@ -1,5 +1,6 @@
 """A student stored as what differs from another one."""
 
+import copy
 import dataclasses
 import json
 
@@ -13,7 +14,6 @@ from leafiqa.model.card import read_card
 from leafiqa.model.checkpoint import load_student, pack_student, save_student, unpack_student, write_student
 from leafiqa.model.differences import difference, find_base, whole
 from leafiqa.model.registry import bundled
-from leafiqa.model.student import Student
 from tests.conftest import make_picture
 
 
@@ -37,7 +37,7 @@ def moved(student, share, seed=0):
         else value.clone()
         for name, value in student.state_dict().items()
     }
-    other = Student(defects=student.aspects.defects, experts=3)
+    other = copy.deepcopy(student)
     other.load_state_dict(state)
     return other.eval()
 
