@@ -30,8 +30,9 @@ def test_every_picture_was_judged_and_no_repository_is_in_both_splits():
         assert len(anchors) >= 30  # what it takes to bring a file to the common scale
 
 
-def test_pictures_come_upright_on_white_and_no_larger_than_they_were_judged(tmp_path, monkeypatch, capsys):
-    place = tmp_path / "mirrors" / "someone+pictures" / "repo"
+@pytest.mark.parametrize("within", ["", ".git"])
+def test_pictures_come_upright_on_white_and_no_larger_than_they_were_judged(within, tmp_path, monkeypatch, capsys):
+    place = tmp_path / "mirrors" / "someone+pictures" / "repo" / within
     place.mkdir(parents=True)
     turned = Image.new("RGB", (1600, 800), "blue")
     exif = turned.getexif()
