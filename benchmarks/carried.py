@@ -47,6 +47,7 @@ from leafiqa.evidence.reliability import targets as of_teacher
 from leafiqa.labels.mos_table import Labelled, read_mos
 from leafiqa.metric import Metric
 from leafiqa.model.checkpoint import pack_student, unpack_student
+from leafiqa.model.head import last_layers
 from leafiqa.model.student import Student
 from leafiqa.training.aspect_fits import residuals
 from leafiqa.training.averaging import between
@@ -83,9 +84,9 @@ def carried(leaf: Student, first: Student, calibrated: Student, fit: Fit) -> Stu
             state[name] = torch.cat([after[name], moved[len(after[name]) :]])
     found.load_state_dict(state)
     with torch.no_grad():
-        for reader in found.head.experts[len(first.head.experts) :]:  # type: ignore[union-attr, arg-type, index]
-            reader[-1].weight.mul_(fit.slope)
-            reader[-1].bias.mul_(fit.slope).add_(fit.offset)
+        for last in last_layers(found.head)[len(last_layers(first.head)) :]:
+            last.weight.mul_(fit.slope)
+            last.bias.mul_(fit.slope).add_(fit.offset)
     return found
 
 
