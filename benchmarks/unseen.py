@@ -29,7 +29,12 @@ from leafiqa.evidence.reliability import targets
 
 RESULT = Path(__file__).with_name("results") / "unseen.json"
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
-STUDENTS = ("leaf", "leaf_lite2.general", "weights/hub/leaf_lite0.first.safetensors")
+STUDENTS = (
+    "leaf",
+    "weights/hub/leaf_lite0.second.safetensors",
+    "leaf_lite2.general",
+    "weights/hub/leaf_lite0.first.safetensors",
+)
 COMMON = TEACHER / "mixed.jsonl"
 SPLITS = ("train", "val")
 # Students that have learned from `train`.
@@ -84,15 +89,16 @@ def of_part(rows: list[dict[str, str]], split: str, kind: str) -> list[int]:
 def table(results: dict[str, Any]) -> str:
     """Return the table of the students' agreement."""
     lines = ["| | gallery | within | snaps | within |", "|---|---|---|---|---|"]
-    told = [(f"`{name}`", of) for name, of in results["students"].items()]
-    for name, of in (*told, ("the teacher, first and second score", results["teacher twice"])):
+    rows = [(name, f"`{name}`", of) for name, of in results["students"].items()]
+    rows.append(("teacher", "the teacher, first and second score", results["teacher twice"]))
+    for name, title, of in rows:
         for split in SPLITS:
             cells = []
             for kind in KINDS:
                 one = of[split][kind]
                 cells += [figure(one["srcc"], one["srcc_interval"]), f"{one['within']:.2f}".lstrip("0")]
-            told_of = f"`{split}`" + (", learned from" if split == "train" and name.strip("`") in LEARNED else "")
-            lines.append(f"| {name}, {told_of} | " + " | ".join(cells) + " |")
+            learned = ", learned from" if split == "train" and name in LEARNED else ""
+            lines.append(f"| {title}, `{split}`{learned} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
