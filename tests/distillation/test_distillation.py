@@ -293,10 +293,12 @@ def test_a_single_new_reader_from_a_student_of_several(small_run):
     config = read_config(small_run)
     start = begin(config)
     assert not start.trained_head and isinstance(start.student.head, torch.nn.Sequential)
-    known = leafiqa.create_metric("leaf", device="cpu").student.backbone.state_dict()
+    leaf = leafiqa.create_metric("leaf", device="cpu")
+    known = leaf.student.backbone.state_dict()
     assert all(torch.equal(value, known[name]) for name, value in start.student.backbone.state_dict().items())
-    with pytest.raises(EvidenceError, match="experts must be 0 or 3"):
-        begin(replace(config, experts=2))
+    readers = leaf.card.architecture["experts"]
+    with pytest.raises(EvidenceError, match=f"experts must be 0 or {readers}"):
+        begin(replace(config, experts=readers - 1))
 
 
 def test_two_processes_killed_and_resumed_end_as_one(small_run):
