@@ -29,6 +29,7 @@ from torch import Tensor
 
 import leafiqa
 from benchmarks.common import need_data
+from benchmarks.errors_elsewhere import errors_elsewhere, origins_of
 from benchmarks.readers import DROPOUT, READER, RUNS, Material, fit_readers
 from benchmarks.varied_pictures import varied_sources
 from leafiqa.cli.progress import progress
@@ -183,6 +184,14 @@ def spread(pictures: int, times: int, rng: np.random.Generator) -> list[int]:
     return counts
 
 
+def degraded_from(config: Config, pictures: list[int]) -> Tensor:
+    """Return of which picture each damaged one of the material was made, given how many pictures each source has."""
+    counts: list[int] = []
+    for number, (source, of) in enumerate(zip(config.sources, pictures)):
+        counts += spread(of, DAMAGED[source.name], np.random.default_rng([config.seed, number]))
+    return torch.repeat_interleave(torch.arange(len(counts)), 2 * torch.tensor(counts))
+
+
 def card_fields(config: Config, before: Card, aspects: dict[str, Any], defects: list[str]) -> dict[str, Any]:
     """Return the card but for its hash."""
     own = LARGER_CARD if before.short_hash == LARGER else {}
@@ -236,9 +245,13 @@ def main() -> None:
     if beside is not None and not same_backbone(student, beside.student):
         raise SystemExit(f"--beside must have the backbone that is made here; that of {arguments.beside} differs")
     material = gather(config, sources, student, metric.student, arguments.folder)
-    fit_readers(config, student, material, beside.student.head if beside is not None else None)
+    head = beside.student.head if beside is not None else None
+    sizes = [len(targets(source.evidence)) for source in sources]
+    elsewhere = errors_elsewhere(config, student, material, origins_of(sources), degraded_from(config, sizes), head)
+    fit_readers(config, student, material, head)
     with progress("aspects", "pictures") as bar:
-        told = learn_aspects(config, student, sources, print, bar)
+        told = learn_aspects(config, student, sources, print, bar, elsewhere)
+    told["errors_elsewhere"] = f"{len(elsewhere)} of them of repositories that the readers had not learned from"
     defects = list(student.aspects.defects) if student.aspects is not None else []
     fields = card_fields(config, metric.card, told, defects)
     if beside is not None:

@@ -35,7 +35,7 @@ GATE_WEIGHT, DAMAGE_WEIGHT, NULL_WEIGHT, NULL_CEILING = 0.1, 0.6, 0.5, 0.1
 # Of the mean that is imitated: how much the linear reader counts in it, and what the gates' logits are multiplied by.
 LINEAR_SHARE, SOFTENED = 0.1, 0.5
 # How much readers count in it that learned from fewer sources before, and know those better, if there are any.
-BESIDE_SHARE = 0.4
+BESIDE_SHARE = 0.5
 IMITATION_STEPS, IMITATION_BATCH = 1500, 256
 
 Reader = Callable[[Tensor], Tensor]
@@ -52,6 +52,11 @@ class Material:
     damaged: Tensor
     damaged_targets: Tensor
     nulls: Tensor
+
+    def part(self, rows: Tensor, damaged: Tensor) -> Material:
+        """Return what is learned from if only these pictures are, and these damaged ones."""
+        which = {"damaged": damaged, "damaged_targets": damaged, "nulls": slice(None)}
+        return Material(**{name: value[which.get(name, rows)] for name, value in vars(self).items()})
 
 
 class LinearReader(nn.Module):
@@ -98,32 +103,57 @@ def fit_readers(config: Config, student: Student, material: Material, beside: nn
     head = student.head
     if not isinstance(head, Experts):
         raise SystemExit("the student must have several readers and a gate")
-    runs: list[Experts] = []
-    for run in range(RUNS):
-        torch.manual_seed(config.seed + run)
-        runs.append(copy.deepcopy(head))
-        fit_once(config, runs[-1], lambda features: mixed(runs[-1], features), material)
-    lines = [LinearReader(material.features.shape[1]) for _ in range(LINEAR_RUNS)]
-    for run, line in enumerate(lines):
-        torch.manual_seed(config.seed + run)
-        fit_once(config, line, line, material)
-
-    def together(features: Tensor) -> Tensor:
-        several = torch.stack([softened(one, features) for one in runs]).mean(0)
-        straight = torch.stack([line(features) for line in lines]).mean(0)
-        mean = (1 - LINEAR_SHARE) * several + LINEAR_SHARE * straight
-        return mean if beside is None else (1 - BESIDE_SHARE) * mean + BESIDE_SHARE * beside(features)
-
+    together, runs = learn_together(config, head, material, beside, RUNS, LINEAR_RUNS)
     head.load_state_dict(average_states([one.state_dict() for one in runs]))
     torch.manual_seed(config.seed)
     imitate(head, together, material)
     # Noise and damage pull scores down: all readers are moved alike, so that the sources are right on average. To move
     # each by its own sources' would let what the gate takes a picture for decide its score.
     with torch.no_grad():
-        off = residuals(student.read(material.features), material.targets)
-        shift = torch.stack([off[material.source == number].mean() for number in range(len(config.sources))]).mean()
+        shift = mean_residual(student.read(material.features), material)
         for reader in head.experts:
             reader[-1].bias += shift  # type: ignore[index]
+
+
+def learn_together(
+    config: Config, head: Experts, material: Material, beside: nn.Module | None, runs: int, linear_runs: int
+) -> tuple[Reader, list[Experts]]:
+    """Let several heads and linear readers learn from features.
+
+    Args:
+        config: the run.
+        head: what each head begins at; it does not change.
+        material: what they learn from.
+        beside: another head for the same features, which counts in the mean.
+        runs: how many heads.
+        linear_runs: how many linear readers.
+
+    Returns:
+        The mean of what all of them say, and the heads.
+    """
+    heads: list[Experts] = []
+    for run in range(runs):
+        torch.manual_seed(config.seed + run)
+        heads.append(copy.deepcopy(head))
+        fit_once(config, heads[-1], lambda features: mixed(heads[-1], features), material)
+    lines = [LinearReader(material.features.shape[1]) for _ in range(linear_runs)]
+    for run, line in enumerate(lines):
+        torch.manual_seed(config.seed + run)
+        fit_once(config, line, line, material)
+
+    def together(features: Tensor) -> Tensor:
+        several = torch.stack([softened(one, features) for one in heads]).mean(0)
+        straight = torch.stack([line(features) for line in lines]).mean(0)
+        mean = (1 - LINEAR_SHARE) * several + LINEAR_SHARE * straight
+        return mean if beside is None else (1 - BESIDE_SHARE) * mean + BESIDE_SHARE * beside(features)
+
+    return together, heads
+
+
+def mean_residual(logits: Tensor, material: Material) -> Tensor:
+    """Return by how much logits `(n,)` of the material's features are off, the mean of its sources' means."""
+    off = residuals(logits, material.targets)
+    return torch.stack([off[material.source == number].mean() for number in material.source.unique()]).mean()
 
 
 def fit_once(config: Config, head: nn.Module, read: Reader, material: Material) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 import leafiqa
 from benchmarks.common import need_data, report
-from benchmarks.leaf import CONFIG, DAMAGED, all_sources, gather, interpolated, spread
+from benchmarks.leaf import CONFIG, all_sources, degraded_from, gather, interpolated
 from benchmarks.readers import RUNS, Material, fit_once, fit_readers
 from benchmarks.transfer import repositories
 from leafiqa.cli.progress import progress
@@ -82,12 +82,7 @@ def main() -> None:
     judged = [sorted(targets(source.evidence).items()) for source in sources]
     names = [name for of in judged for name, _ in of]
     wanted = np.array([target.score for of in judged for _, target in of])
-    counts = [
-        count
-        for number, (source, of) in enumerate(zip(config.sources, judged))
-        for count in spread(len(of), DAMAGED[source.name], np.random.default_rng([config.seed, number]))
-    ]
-    degraded_from = torch.from_numpy(np.repeat(np.arange(len(names)), 2 * np.array(counts)))
+    degraded = degraded_from(config, [len(of) for of in judged])
     first = leafiqa.create_metric(weights=arguments.begin, device="cpu")
     student = interpolated(first.student, first.card.architecture["backbone"], arguments.epoch)
     material = gather(config, sources, student, first.student, arguments.folder)
@@ -103,7 +98,7 @@ def main() -> None:
                     left[origins[name]] = True
                 for way, fit in WAYS.items():
                     made = copy.deepcopy(student)
-                    fit(replace(config, seed=1000 * seed), made, _kept(material, ~left, ~left[degraded_from]))
+                    fit(replace(config, seed=1000 * seed), made, material.part(~left, ~left[degraded]))
                     for name in mine:
                         rows = origins[name]
                         with torch.no_grad():
@@ -121,12 +116,6 @@ def main() -> None:
         for way in WAYS
     }
     report(found, arguments.json)
-
-
-def _kept(material: Material, rows: Tensor, damaged: Tensor) -> Material:
-    """Return the part of the material that is learned from."""
-    which = {"damaged": damaged, "damaged_targets": damaged, "nulls": slice(None)}
-    return Material(**{one.name: getattr(material, one.name)[which.get(one.name, rows)] for one in fields(Material)})
 
 
 def _origins(sources: list[str], source: Tensor, names: list[str]) -> dict[str, list[int]]:

@@ -2,7 +2,8 @@
 
 The pictures of `benchmarks.varied_pictures`: generated ones (`gallery`) and photographs (`snaps`) of many repositories.
 SRCC and PLCC with the teacher's scores, with intervals over whole repositories, and the mean of the SRCC within
-repositories of at least 12 pictures, where what they show and how they were made is alike. `val` are repositories that
+repositories of at least 12 pictures, where what they show and how they were made is alike. And how many of its scores
+of `val` lie in the students' intervals of 90 %. `val` are repositories that
 no student is to learn from, `train` those that `leaf` has learned from and the others have not. And how the teacher
 agrees with itself: its first scores with its second ones, and its scores of the anchors with those of other sheets.
 
@@ -22,10 +23,12 @@ from numpy.typing import NDArray
 from benchmarks.common import TEACHER, filled, need_data, report, student
 from benchmarks.readme import figure
 from benchmarks.varied_pictures import EVIDENCE, KINDS, PICTURES, read_table
+from leafiqa.cli.progress import progress
 from leafiqa.evaluation.measures import Agreement, agreement
 from leafiqa.evidence.files import Evidence, read_evidence
 from leafiqa.evidence.linking import read_on_common_scale
 from leafiqa.evidence.reliability import targets
+from leafiqa.metric import Metric
 
 RESULT = Path(__file__).with_name("results") / "unseen.json"
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
@@ -86,9 +89,20 @@ def of_part(rows: list[dict[str, str]], split: str, kind: str) -> list[int]:
     return [n for n, row in enumerate(rows) if row["split"] == split and row["image"].startswith(f"{kind}/")]
 
 
+def coverage(metric: Metric, images: list[Path], wanted: Array) -> float:
+    """Return what part of the teacher's scores lies in a student's intervals of 90 %."""
+    held = 0
+    with progress(metric.card.name, "pictures") as bar:
+        for number, (image, score) in enumerate(zip(images, wanted), 1):
+            low, high = metric.explain(image).interval
+            held += low <= score <= high
+            bar(number, len(images))
+    return round(held / len(images), 3)
+
+
 def table(results: dict[str, Any]) -> str:
     """Return the table of the students' agreement."""
-    lines = ["| | gallery | within | snaps | within |", "|---|---|---|---|---|"]
+    lines = ["| | gallery | within | held | snaps | within | held |", "|---|---|---|---|---|---|---|"]
     rows = [(name, f"`{name}`", of) for name, of in results["students"].items()]
     rows.append(("teacher", "the teacher, first and second score", results["teacher twice"]))
     for name, title, of in rows:
@@ -96,7 +110,8 @@ def table(results: dict[str, Any]) -> str:
             cells = []
             for kind in KINDS:
                 one = of[split][kind]
-                cells += [figure(one["srcc"], one["srcc_interval"]), f"{one['within']:.2f}".lstrip("0")]
+                held = f"{100 * one['coverage_of_90']:.0f} %" if "coverage_of_90" in one else ""
+                cells += [figure(one["srcc"], one["srcc_interval"]), f"{one['within']:.2f}".lstrip("0"), held]
             learned = ", learned from" if split == "train" and name in LEARNED else ""
             lines.append(f"| {title}, `{split}`{learned} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -148,6 +163,9 @@ def main() -> None:
                 chosen = of_part(rows, split, kind)
                 origins = [rows[place]["repository"] for place in chosen]
                 told[split][kind] = measure(scores[chosen], wanted[chosen], origins)
+                if split == "val" and metric.student.aspects is not None:
+                    images = [PICTURES / rows[place]["image"] for place in chosen]
+                    told[split][kind]["coverage_of_90"] = coverage(metric, images, wanted[chosen])
         found["students"][metric.card.name] = told
     report(found, arguments.json)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import carried, leaf, readers
+from benchmarks import carried, errors_elsewhere, leaf, readers
 from leafiqa.calibration.fit import Fit
 from leafiqa.distillation.config import read_config
 from leafiqa.model.head import Experts
@@ -94,6 +94,51 @@ def test_readers_imitate_what_counts_beside_them_by_its_share(monkeypatch):
         return float(torch.corrcoef(torch.stack([made, features[:, 0]]))[0, 1])
 
     assert falls(1.0) < -0.9 and falls(0.0) > 0.3
+
+
+def test_a_part_of_the_material_is_what_was_degraded_from_it_too():
+    config = leaf.all_sources(read_config(leaf.CONFIG))
+    sizes = [3, 2, 4, 1, 2, 5]
+    made_from = leaf.degraded_from(config, sizes)
+    assert len(made_from) == 2 * sum(leaf.DAMAGED.values()) and made_from.unique().tolist() == list(range(17))
+    assert (made_from >= 12).sum() == 2 * leaf.DAMAGED["snaps"] and made_from.diff().min() >= 0
+    rows = torch.arange(17.0)[:, None]
+    material = readers.Material(
+        rows, rows[:, 0], rows[:, 0], rows[:, 0].long(), rows[made_from], rows[made_from, 0], rows
+    )
+    keep = torch.arange(17) % 3 != 0
+    part = material.part(keep, keep[made_from])
+    assert part.features.squeeze(1).tolist() == torch.arange(17)[keep].tolist() and len(part.nulls) == 17
+    assert set(part.damaged.squeeze(1).tolist()) == set(part.damaged_targets.tolist()) == set(part.targets.tolist())
+
+
+def test_errors_elsewhere_are_of_readers_that_did_not_learn_from_the_repository(new, monkeypatch):
+    origins = ["", "", *(f"owner/{number // 3}" for number in range(24))]
+    count = len(origins)
+    rows = torch.arange(float(count))[:, None]
+    source = torch.tensor([0, 0] + [1] * 12 + [2] * 12)
+    made_from = torch.arange(count).repeat_interleave(2)
+    targets = torch.full((count,), 0.5)
+    material = readers.Material(rows, targets, targets, source, rows[made_from], targets[made_from], rows)
+    learned = []
+
+    def recorded(config, head, known, beside, runs, linear_runs):
+        learned.append(set(known.features.squeeze(1).int().tolist()))
+        assert learned[-1] == set(known.damaged.squeeze(1).int().tolist())
+        return lambda features: torch.full((len(features), 1), float(len(learned))), []
+
+    monkeypatch.setattr(errors_elsewhere, "learn_together", recorded)
+    monkeypatch.setattr(errors_elsewhere, "mean_residual", lambda logits, known: 0.25)
+    monkeypatch.setattr(errors_elsewhere, "OF_EACH", 7)
+    config = SimpleNamespace(seed=0)
+    found = errors_elsewhere.errors_elsewhere(config, new, material, origins, made_from, None)
+    assert len(learned) == errors_elsewhere.FOLDS and len(found) == 14
+    assert all({0, 1} <= known for known in learned)  # pictures of no repository are always learned from
+    for logit, features, score in found:
+        place = int(features[0])
+        known = learned[int(float(logit) - 0.25) - 1]
+        assert place >= 2 and score == 0.5
+        assert not known & {other for other in range(count) if origins[other] == origins[place]}
 
 
 def test_what_a_calibration_changed_is_put_onto_all_readers(first, new):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,12 +43,27 @@ _HELD_OUT = 50
 _LARGEST = 768
 
 
+class HeldOut(NamedTuple):
+    """What a student makes of a picture that it did not learn from.
+
+    Attributes:
+        logit: the student's, `()`.
+        features: `(F,)` standardised.
+        score: the teacher's, `()` in [0, 1].
+    """
+
+    logit: Tensor
+    features: Tensor
+    score: Tensor
+
+
 def learn_aspects(
     config: Config,
     student: Student,
     sources: Sequence[SourceEvidence],
     log: Callable[[str], None],
     progress: Callable[[int, int], None],
+    elsewhere: Sequence[HeldOut] = (),
 ) -> dict[str, Any]:
     """Give a finished student aspects, learned on pictures of the run; its score does not change.
 
@@ -61,6 +76,8 @@ def learn_aspects(
         sources: the evidence of each of the run's sources, in their order.
         log: takes lines for the reader.
         progress: called with how many pictures are done, and how many there are.
+        elsewhere: further held-out pictures, for the standard error: whoever has left out whole origins of pictures
+            knows better how far off the student is on those of others.
 
     Returns:
         What the card is to tell of it; nothing where no picture could be read.
@@ -129,7 +146,7 @@ def learn_aspects(
         apart = torch.where(share > 0.5, logits[1], logits[0]) - logits[2]
         where.see(local, apart, cell_weights(share))
     fit_severities(aspects, torch.stack(rows), torch.stack(known))
-    held_out = _held_out(config, sources, eyes)
+    held_out = [*_held_out(config, sources, eyes), *elsewhere]
     if len(held_out) >= _HELD_OUT:
         logits, standard, wanted = (torch.stack(of) for of in zip(*held_out))
         with torch.no_grad():
@@ -204,8 +221,8 @@ def _region(height: int, width: int, rng: np.random.Generator) -> NDArray[np.flo
     return ndimage.gaussian_filter(mask, 0.02 * min(height, width)) if rng.integers(2) else mask
 
 
-def _held_out(config: Config, sources: Sequence[SourceEvidence], eyes: Eyes) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return logit, standardised features and the teacher's score of each held-out picture that can be read."""
+def _held_out(config: Config, sources: Sequence[SourceEvidence], eyes: Eyes) -> list[HeldOut]:
+    """Return what the student makes of each held-out picture that can be read."""
     found = []
     jobs = [
         (source.images / name, score)
@@ -222,5 +239,5 @@ def _held_out(config: Config, sources: Sequence[SourceEvidence], eyes: Eyes) -> 
     for (_, score), picture in zip(jobs, load_ahead(read, jobs)):
         if picture is not None:
             _, standard, logits = eyes.see(picture)
-            found.append((logits[0], standard[0], torch.tensor(score)))
+            found.append(HeldOut(logits[0], standard[0], torch.tensor(score)))
     return found

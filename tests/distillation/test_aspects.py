@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import leafiqa
-from leafiqa.distillation.aspects import defect_names, learn_aspects
+from leafiqa.distillation.aspects import HeldOut, defect_names, learn_aspects
 from leafiqa.distillation.config import read_config
 from leafiqa.distillation.data import read_source
 from leafiqa.distillation.exporting import averaged_student
@@ -43,6 +43,27 @@ def test_aspects_are_learned_and_the_score_stays(small_run):  # noqa: F811
     twin = averaged_student(config, epoch_path(config, 1))
     learn_aspects(config, twin, sources, told.append, lambda done, total: None)
     assert all(torch.equal(a, b) for a, b in zip(student.state_dict().values(), twin.state_dict().values()))
+
+
+def test_errors_found_elsewhere_widen_what_is_stated(small_run):  # noqa: F811
+    config = replace(read_config(small_run), epochs=1, look=64, aspects=4)
+    quietly(config)
+    sources = [read_source(config, config.sources[0])]
+    images = torch.rand(2, 3, 64, 64)
+
+    def stated(error):
+        student = averaged_student(config, epoch_path(config, 1))
+        features = torch.randn(400, student.feature_mean.numel(), generator=torch.Generator().manual_seed(0))
+        logits = student.read(features).squeeze()
+        signs = torch.where(torch.arange(400) % 2 == 0, 1.0, -1.0)
+        rows = [HeldOut(*row) for row in zip(logits, features, (logits + error * signs).sigmoid())]
+        told = learn_aspects(config, student, sources, lambda line: None, lambda done, total: None, rows)
+        return float(student.explain(images).errors.mean()), told["standard_errors"]
+
+    (small, of_small), (large, _) = stated(0.1), stated(1.0)
+    assert large > 3 * small
+    held_out = len(sources[0].held_out)
+    assert of_small == f"from {400 + held_out} held-out pictures"
 
 
 def test_a_distilled_student_explains(small_run):  # noqa: F811
