@@ -145,6 +145,7 @@ def learn_aspects(
         share = functional.adaptive_avg_pool2d(torch.from_numpy(mask)[None, None], grid)[0, 0]
         apart = torch.where(share > 0.5, logits[1], logits[0]) - logits[2]
         where.see(local, apart, cell_weights(share))
+    where.finish()
     fit_severities(aspects, torch.stack(rows), torch.stack(known))
     held_out = [*_held_out(config, sources, eyes), *elsewhere]
     if len(held_out) >= _HELD_OUT:

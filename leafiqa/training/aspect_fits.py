@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from leafiqa.model.aspects import NINETY, SEVERITIES, Aspects
 
@@ -124,7 +125,8 @@ class LocalFit:
     """Learns the map from pictures of which a part was degraded.
 
     The cells inside are to have the logit that the student gives the picture degraded throughout, those outside that of
-    the picture as it was.
+    the picture as it was. What is kept is the mean of the weights after each step of the last half: which pictures came
+    last is not to decide.
 
     Args:
         aspects: what is fitted.
@@ -136,6 +138,7 @@ class LocalFit:
         self._aspects, self._total, self._generator = aspects, total, generator
         self._kept: list[tuple[Tensor, Tensor, Tensor]] = []
         self._optimizer = torch.optim.AdamW(aspects.local.parameters(), lr=2e-3, weight_decay=1e-2)
+        self._mean = AveragedModel(aspects.local)
         self._step = 0
 
     def see(self, local: Tensor, apart: Tensor, weights: Tensor) -> None:
@@ -161,6 +164,13 @@ class LocalFit:
             loss.backward()
         nn.utils.clip_grad_norm_(self._aspects.local.parameters(), 1.0)
         self._optimizer.step()
+        if self._step > self._total / 2:
+            self._mean.update_parameters(self._aspects.local)
+
+    def finish(self) -> None:
+        """Leave the map with what it has learned."""
+        if self._mean.n_averaged:
+            self._aspects.local.load_state_dict(self._mean.module.state_dict())
 
 
 def cell_weights(share: Tensor) -> Tensor:

@@ -72,16 +72,31 @@ def test_the_map_learns_places():
     aspects = Aspects(("blur",), channels=(4,), reductions=(16,))
     generator = torch.Generator().manual_seed(3)
     fit = LocalFit(aspects, 150, generator)
-    for _ in range(150):
+    later = []
+    for step in range(150):
         share = torch.zeros(12, 12)
         top, left = torch.randint(0, 8, (2,), generator=generator).tolist()
         share[top : top + 4, left : left + 4] = 1
         local = torch.randn(4, 12, 12, generator=generator)
         local[1] += 2 * share
         fit.see(local, -1.5 * share, cell_weights(share))
+        later += [aspects.local[0].weight.detach().clone()] * (step >= 75)
+    fit.finish()
+    assert torch.allclose(aspects.local[0].weight, torch.stack(later).mean(0), atol=1e-6)
+    assert (aspects.local[0].weight - later[-1]).abs().max() > 1e-4
     with torch.no_grad():
         found = aspects.local(local[None])[0, 0]
     assert found[share > 0].mean() < -1.1 and found[share == 0].mean().abs() < 0.25
+
+
+def test_a_map_of_which_little_was_seen_keeps_what_it_learned():
+    torch.manual_seed(0)
+    aspects = Aspects(("blur",), channels=(4,), reductions=(16,))
+    fit = LocalFit(aspects, 10, torch.Generator().manual_seed(3))
+    fit.see(torch.randn(4, 6, 6), torch.zeros(6, 6), torch.ones(6, 6) / 36)
+    learned = aspects.local[0].weight.detach().clone()
+    fit.finish()
+    assert torch.equal(aspects.local[0].weight, learned)
 
 
 def test_both_kinds_of_cells_weigh_alike_and_mixed_ones_nothing():
