@@ -96,22 +96,22 @@ def test_resume_finishes_the_rest(folder):
 
 
 def test_interrupt_loses_nothing(tmp_path):
-    for index in range(150):
+    for index in range(500):
         Image.fromarray(make_picture(200, 200, seed=index)).save(tmp_path / f"{index:03}.png")
     out = tmp_path / "out.jsonl"
     command = [sys.executable, "-m", "leafiqa", "score", str(tmp_path), "-o", str(out), "--batch-size", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (out.exists() and out.read_text().count("\n") >= 4) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
     before = [json.loads(line) for line in out.read_text().splitlines()]
-    assert 4 <= len(before) < 150
+    assert 4 <= len(before) < 500
     assert run("score", tmp_path, "-o", out, "--resume").returncode == 0
     after = [json.loads(line) for line in out.read_text().splitlines()]
-    assert after[: len(before)] == before and len({row["image"] for row in after}) == 150
+    assert after[: len(before)] == before and len({row["image"] for row in after}) == 500
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_every_format_and_several_metrics(folder):
     ]
     markdown = (folder / "out.md").read_text().splitlines()
     assert len(markdown) == 2 + 4 and all(line.count("|") == 5 for line in markdown)
-    assert "leaf_lite0.photo-10" in markdown[0] and rows[0]["score"][:6] in markdown[2].replace(" ", "")
+    assert "leaf_lite0.photo-10" in markdown[0] and f"{table[0].score:.4f}" in markdown[2].replace(" ", "")
     assert len((folder / "out.txt").read_text().splitlines()) == 2 + 4
     for ending in ("html", "parquet", "png"):
         done = run("score", folder / "photos", "-o", folder / f"x.{ending}")
