@@ -1,5 +1,6 @@
 """README and docs: figures are those of the cards, commands and names exist, links lead somewhere."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -114,3 +115,11 @@ def test_help_tells_each_option_in_one_way():
         assert "..." not in [
             line.strip()[-3:] for line in cli.get_command(None, name).get_short_help_str(80).splitlines()
         ]
+
+
+def test_agreement_on_newer_generators_is_what_was_measured():
+    told = json.loads((ROOT / "benchmarks" / "results" / "explain.json").read_text(encoding="utf-8"))
+    of = told["sources"]["generated"]
+    value = readme.figure(of["srcc_with_teacher"], of["srcc_interval"])
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"`leaf` agrees with its teacher at {value}, n = {of['n']} " in text
