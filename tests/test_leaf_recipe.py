@@ -96,6 +96,31 @@ def test_readers_imitate_what_counts_beside_them_by_its_share(monkeypatch):
     assert falls(1.0) < -0.9 and falls(0.0) > 0.3
 
 
+def test_a_companion_counts_half_in_what_is_imitated_by_its_own_features_of_the_same_pictures(monkeypatch):
+    monkeypatch.setattr(readers, "NOISE", 0.0)
+    monkeypatch.setattr(readers, "RATE", 0.01)
+    torch.manual_seed(0)
+    features = torch.randn(256, 4)
+    theirs = features.flip(1).repeat(1, 2)  # another student's features of the same pictures: more, in another order
+    none = torch.zeros(256)
+
+    def material(rows):
+        return readers.Material(rows, none, none, none.long(), rows[:32], none[:32], rows[:32])
+
+    def own(seen):
+        return 2 * seen[:, :1]  # the first feature
+
+    def other(seen):
+        return -4 * seen[:, 2:3]  # the second feature, as the companion has it
+
+    head = Experts(4, 16, 0.0, 2)
+    readers.imitate(head, own, material(features), readers.Companion(material(theirs), other), steps=600)
+    with torch.no_grad():
+        made = head(features).squeeze(1)
+    slopes = torch.linalg.lstsq(features, made[:, None]).solution.squeeze(1)
+    assert torch.allclose(slopes, torch.tensor([1.0, -2.0, 0.0, 0.0]), atol=0.15)
+
+
 def test_a_part_of_the_material_is_what_was_degraded_from_it_too():
     config = leaf.all_sources(read_config(leaf.CONFIG))
     sizes = [3, 2, 4, 1, 2, 5]
