@@ -207,6 +207,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=ROOT / "benchmarks" / "distill_leaf_wide.toml")
     parser.add_argument("--metric", default="leaf")
     parser.add_argument("--maps", type=int, default=300)
+    parser.add_argument("--json", type=Path, default=RESULT, help="where results go; the table is made of leaf's")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     if arguments.table:
@@ -225,7 +226,7 @@ def main() -> None:
         "map": measure_map(metric, everything[0], arguments.maps),
         "calibrated": {name: measure_people(name) for name in CALIBRATED},
     }
-    RESULT.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(table(results))
 
 
