@@ -9,7 +9,15 @@ from pathlib import Path
 
 import click
 
-from leafiqa.cli.options import FOLDER, device_option, json_option, metric_options, overwrite_option, recursive_option
+from leafiqa.cli.options import (
+    FOLDER,
+    device_option,
+    json_option,
+    metric_options,
+    need_no_metric_among,
+    overwrite_option,
+    recursive_option,
+)
 from leafiqa.cli.output import note, remarks, result, result_json
 from leafiqa.cli.progress import progress
 from leafiqa.errors import OutputError
@@ -44,6 +52,7 @@ def command(
     """
     from leafiqa.images.find import need_images
 
+    need_no_metric_among(paths)
     found = need_images(list(paths), recursive)
     files = list(found)
     places = picture_names(files)

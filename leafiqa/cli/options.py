@@ -104,6 +104,22 @@ def cache_of(cache: Path | None, no_cache: bool) -> Path | bool:
     return False if no_cache else cache or True
 
 
+def need_no_metric_among(paths: tuple[str, ...]) -> None:
+    """Refuse a path that is the name of a bundled student and no file: `--metric` takes one name each.
+
+    Raises:
+        click.UsageError: names the student, and how several are given.
+    """
+    from leafiqa.model.registry import names
+
+    known = set(names())
+    for path in paths:
+        if path in known and not Path(path).exists():
+            raise click.UsageError(
+                f"{path} is the name of a metric, and no file is called so: write --metric {path}, one for each metric"
+            )
+
+
 def metrics_of(
     names: tuple[str, ...],
     places: tuple[str, ...],

@@ -17,6 +17,7 @@ import click
 from leafiqa.cli.options import (
     device_option,
     metrics_of,
+    need_no_metric_among,
     overwrite_option,
     recursive_option,
     several_metrics_options,
@@ -121,6 +122,7 @@ def command(
         paths, cluster = (cluster, *paths), "local"  # `--ray PATH`: what follows is no cluster's address
     if not paths:
         raise click.UsageError("Missing argument 'PATH...'.")
+    need_no_metric_among(paths)
     if cluster is not None:
         several, elsewhere = len(names) + len(places) > 1, device not in ("auto", "cpu")
         if held or output_ is None or elsewhere or several or overwrite or takes_torch(columns):

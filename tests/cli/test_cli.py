@@ -56,6 +56,18 @@ def test_folder_to_csv(folder, metric):
     assert len(rows_of(run("score", folder, "--format", "csv").stdout)) == 3  # without -r
 
 
+@pytest.mark.parametrize("verb", ["score", "explain"])
+def test_a_metric_where_a_path_should_be_is_told_from_a_missing_image(verb, folder, metric):
+    done = run(verb, folder / "0.png", "--metric", "leaf", "leaf_lite2.general", cwd=folder)
+    assert done.returncode == 2 and done.stdout == ""
+    said = " ".join(done.stderr.split())
+    assert "leaf_lite2.general is the name of a metric" in said and "write --metric leaf_lite2.general" in said
+    Image.fromarray(make_picture()).save(folder / "leaf.png")
+    (folder / "leaf.png").rename(folder / "leaf")  # a picture of that name is one
+    scored = run(verb, "leaf", cwd=folder)
+    assert scored.returncode == 0, scored.stderr
+
+
 def test_bad_files_do_not_stop_the_good(folder, metric):
     for name, data in BAD.items():
         (folder / name).write_bytes(data)
