@@ -20,13 +20,12 @@ import torch
 
 import leafiqa
 from benchmarks.common import need_data
-from benchmarks.errors_elsewhere import errors_elsewhere, origins_of
 from benchmarks.leaf import (
     CONFIG,
     all_sources,
     card_fields,
-    degraded_from,
     gather,
+    held_out_elsewhere,
     interpolated,
     same_backbone,
     with_aspects,
@@ -34,7 +33,6 @@ from benchmarks.leaf import (
 from benchmarks.readers import LINEAR_RUNS, RUNS, Companion, imitate, learn_together, move_all
 from leafiqa.distillation.config import read_config
 from leafiqa.distillation.data import read_source
-from leafiqa.evidence.reliability import targets
 from leafiqa.model.checkpoint import save_student
 from leafiqa.model.head import Experts
 
@@ -80,12 +78,10 @@ def main() -> None:
         raise SystemExit("the students must have several readers and a gate")
     material = gather(config, sources, student, first.student, arguments.folder)
     seen = gather(config, sources, other.student, first.student, arguments.folder / "companion")
-    sizes = [len(targets(source.evidence)) for source in sources]
-    places = origins_of(sources), degraded_from(config, sizes)
-    elsewhere = errors_elsewhere(config, student, material, *places, made.head)
+    elsewhere = held_out_elsewhere(config, sources, student, material, made.head)
     together, _ = learn_together(config, student.head, material, made.head, RUNS, LINEAR_RUNS)
     torch.manual_seed(config.seed)
-    imitate(made.head, together, material, Companion(seen, other.student.head), STEPS)
+    imitate(made.head, together, material, Companion(seen.everything(), other.student.head), STEPS)
     move_all(made.head, material)
     told = with_aspects(config, made, sources, elsewhere)
     fields = {**card_fields(config, first.card, made, told), **CARD}

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import leafiqa
 from benchmarks.common import need_data
@@ -181,6 +181,14 @@ def degraded_from(config: Config, pictures: list[int]) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(counts)), 2 * torch.tensor(counts))
 
 
+def held_out_elsewhere(
+    config: Config, sources: list[SourceEvidence], student: Student, material: Material, beside: nn.Module | None
+) -> list[HeldOut]:
+    """Return what readers make of pictures of repositories that they did not learn from, see `errors_elsewhere`."""
+    degraded = degraded_from(config, [len(targets(source.evidence)) for source in sources])
+    return errors_elsewhere(config, student, material, origins_of(sources), degraded, beside)
+
+
 def card_fields(config: Config, before: Card, student: Student, told: dict[str, Any]) -> dict[str, Any]:
     """Return the card but for its hash.
 
@@ -250,8 +258,7 @@ def main() -> None:
         raise SystemExit(f"--beside must have the backbone that is made here; that of {arguments.beside} differs")
     material = gather(config, sources, student, metric.student, arguments.folder)
     head = beside.student.head if beside is not None else None
-    sizes = [len(targets(source.evidence)) for source in sources]
-    elsewhere = errors_elsewhere(config, student, material, origins_of(sources), degraded_from(config, sizes), head)
+    elsewhere = held_out_elsewhere(config, sources, student, material, head)
     fit_readers(config, student, material, head)
     told = with_aspects(config, student, sources, elsewhere)
     fields = card_fields(config, metric.card, student, told)

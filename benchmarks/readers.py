@@ -65,9 +65,14 @@ class Material:
 
 @dataclasses.dataclass
 class Companion:
-    """Another student that has looked at the same pictures: its own features of them, and what it reads in these."""
+    """Another student that has looked at the same pictures.
 
-    material: Material
+    Attributes:
+        features: `(n, F)`, its own, of the pictures in the order of `Material.everything`.
+        read: the `(B, 1)` logits that it reads in them.
+    """
+
+    features: Tensor
     read: Reader
 
 
@@ -236,7 +241,6 @@ def imitate(
     """
     head.eval().requires_grad_(True)
     seen = material.everything()
-    other = companion.material.everything() if companion is not None else None
     optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
@@ -246,8 +250,8 @@ def imitate(
         features = features + noise * torch.randn_like(features)
         with torch.no_grad():
             wanted = together(features)
-            if companion is not None and other is not None:
-                theirs = other[chosen]
+            if companion is not None:
+                theirs = companion.features[chosen]
                 wanted = (wanted + companion.read(theirs + noise * torch.randn_like(theirs))) / 2
         loss = nn.functional.smooth_l1_loss(head(features), wanted, beta=0.2)
         optimizer.zero_grad()

@@ -114,7 +114,7 @@ def test_a_companion_counts_half_in_what_is_imitated_by_its_own_features_of_the_
         return -4 * seen[:, 2:3]  # the second feature, as the companion has it
 
     head = Experts(4, 16, 0.0, 2)
-    readers.imitate(head, own, material(features), readers.Companion(material(theirs), other), steps=600)
+    readers.imitate(head, own, material(features), readers.Companion(material(theirs).everything(), other), steps=600)
     with torch.no_grad():
         made = head(features).squeeze(1)
     slopes = torch.linalg.lstsq(features, made[:, None]).solution.squeeze(1)
