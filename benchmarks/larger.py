@@ -1,11 +1,12 @@
-"""How the larger student, `leaf_lite2.general`, was made: `python -m benchmarks.larger FOLDER --epoch EPOCH.pt`.
+"""How the third larger student was made, `hub/leaf_lite2.third`: `python -m benchmarks.larger FOLDER --epoch EPOCH.pt`.
 
 The second larger student was made as the second `leaf` was: its backbone is the mean of the first one's and of
 `EPOCH.pt`, the state after the first epoch of `leafiqa distill benchmarks/distill_leaf2_wide.toml`; its readers learned
 from four sources. This one has the same backbone. Further readers learn from the pictures of many origins, too, as
 those of `leaf` do (`benchmarks.leaf`, `benchmarks.readers`), and count half beside the second one's. The readers of the
 second one then go on: half of what they imitate is that mean, and half is what `leaf` says of the same pictures, which
-sees them with another backbone and errs elsewhere. So the larger student has no more readers than before.
+sees them with another backbone and errs elsewhere. So it has no more readers than before. The fourth larger student,
+which comes with leafiqa, has both backbones (`benchmarks.two_backbones`).
 
 Run from the repository root, with the data beside it and the further pictures extracted to `../runs/more`, those of
 `benchmarks.varied_pictures` too.
@@ -44,7 +45,7 @@ BEGIN, SECOND, COMPANION = (
 # Two students' scores are harder to imitate than one's.
 STEPS = 4000
 CARD = {
-    "name": "leaf_lite2.general",
+    "name": "leaf_lite2.third",
     "description": "Label-free general student, EfficientNet-Lite2, for photographs and generated images",
 }
 TRAINING = {

@@ -9,7 +9,7 @@ scale, from the first `leaf`'s own scores where it had learned already, and from
 `--beside weights/hub/leaf_lite0.second.safetensors`, has the same backbone and readers that learned from the sources
 without those many origins: what it says counts in the mean that the readers imitate.
 
-The larger student is made by `benchmarks.larger`.
+The larger student is made by `benchmarks.larger` and `benchmarks.two_backbones`.
 
 Run from the repository root, with the data beside it and the further pictures extracted to `../runs/more`, those of
 `benchmarks.varied_pictures` too.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -122,12 +122,17 @@ def fit_readers(config: Config, student: Student, material: Material, beside: nn
         raise SystemExit("the student must have several readers and a gate")
     together, runs = learn_together(config, head, material, beside, RUNS, LINEAR_RUNS)
     head.load_state_dict(average_states([one.state_dict() for one in runs]))
-    with torch.no_grad():
-        head.gate.weight.mul_(SOFTENED)
-        head.gate.bias.mul_(SOFTENED)
+    soften(head)
     torch.manual_seed(config.seed)
     imitate(head, together, material)
     move_all(head, material)
+
+
+def soften(head: Experts) -> None:
+    """Make a head's gate less sure than it was trained to be, for good."""
+    with torch.no_grad():
+        head.gate.weight.mul_(SOFTENED)
+        head.gate.bias.mul_(SOFTENED)
 
 
 def move_all(head: Experts, material: Material) -> None:
@@ -182,7 +187,9 @@ def mean_residual(logits: Tensor, material: Material) -> Tensor:
     return torch.stack([off[material.source == number].mean() for number in material.source.unique()]).mean()
 
 
-def fit_once(config: Config, head: nn.Module, read: Reader, material: Material) -> None:
+def fit_once(
+    config: Config, head: nn.Module, read: Reader, material: Material, reader_of: Mapping[str, int] = READER
+) -> None:
     """Let a head learn from features.
 
     Args:
@@ -190,9 +197,10 @@ def fit_once(config: Config, head: nn.Module, read: Reader, material: Material) 
         head: of readers and a gate, which learns the sources' kinds, or without.
         read: `(B, 1)` logits of `(B, F)` features while it learns.
         material: what it learns from.
+        reader_of: which reader is to read a source.
     """
     head.requires_grad_(True).train()
-    readers = torch.tensor([READER[source.name] for source in config.sources])
+    readers = torch.tensor([reader_of[source.name] for source in config.sources])
     optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=DECAY)
     steps = EPOCHS * len(material.targets) // BATCH
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

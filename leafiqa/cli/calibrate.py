@@ -105,7 +105,8 @@ def command(
     folder, student = student_place(output)
     check_free(folder, student, overwrite)
     if difference:  # before the work begins
-        as_base(resolve(name, weights)[1])
+        card = resolve(name, weights)[1]
+        as_base(card, card.architecture)
     warnings.simplefilter("ignore")
     with contextlib.ExitStack() as shown:
         looking = shown.enter_context(progress("looking"))

@@ -44,11 +44,16 @@ def architecture(config: Config) -> dict[str, Any]:
     """Return the arguments of `Student` that the config means, `mean` and `std` of its pixels among them.
 
     Raises:
-        EvidenceError: the config begins at a student of another backbone.
+        EvidenceError: the config begins at a student of another backbone, or of several.
         WeightsError: there is no such student.
     """
     if config.begins_at_student:
         _, card = resolve_text(config.initial)
+        if not isinstance(card.architecture["backbone"], str):
+            raise EvidenceError(
+                f"initial {config.initial!r} has several backbones, {', '.join(card.architecture['backbone'])}, and a "
+                "run trains one: begin at 'leaf', at 'timm' or at a file of ImageNet weights"
+            )
         if card.architecture["backbone"] != config.backbone:
             raise EvidenceError(
                 f"initial {config.initial!r} is a {card.architecture['backbone']}, the config's backbone "

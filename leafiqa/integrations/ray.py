@@ -23,7 +23,7 @@ from leafiqa.arguments import whole_number
 from leafiqa.errors import InputError, OutputError
 from leafiqa.integrations.ray_images import Images, find_images_for_ray, shown
 from leafiqa.integrations.ray_tables import Known, count_rows, finished_rows, hash_of, new_run, table_of
-from leafiqa.model.differences import find_base
+from leafiqa.model.differences import bases
 from leafiqa.model.places import resolve
 from leafiqa.scoring.backends import load
 from leafiqa.scoring.contents import Content
@@ -215,7 +215,7 @@ class _Student:
         file, card = resolve(name, weights)
         if weights is None:
             return cls(name, card.short_hash, backend, draft, on_gpu, {})
-        needed = [file, *([find_base(card.base, file.parent)[0]] if card.base else [])]
+        needed = [file, *(base for base, _ in bases(card, file.parent))]
         pairs = [part for weights in needed for part in (weights, weights.with_suffix(".json"))]
         files = {part.name: part.read_bytes() for part in pairs}
         return cls(file.name, card.short_hash, backend, draft, on_gpu, files)

@@ -14,7 +14,7 @@ from leafiqa.files import printable
 CARD_FORMAT = 1
 # Arguments of `Student` and the JSON types of their values.
 _ARCHITECTURE: dict[str, tuple[type, ...]] = {
-    "backbone": (str,),
+    "backbone": (str, list, tuple),
     "stages": (list, tuple),
     "hidden": (int,),
     "experts": (int,),
@@ -41,8 +41,8 @@ class Card:
         accuracy: list of measurements: `dataset`, `split`, `n`, `srcc`, `plcc`, each with a 95 % interval.
         licences: of `code`, `weights`, and each data set.
         limitations: what the scores cannot tell.
-        base: `name` and `sha256` of the student that the weights file holds the difference from; empty where it holds
-            all weights.
+        base: `name` and `sha256` of the student that the weights file holds the difference from, and `backbone`, which
+            of several backbones is that student's; empty where it holds all weights.
         leafiqa_version: version that wrote the card.
         format: version of this layout.
 
@@ -61,7 +61,7 @@ class Card:
     accuracy: list[dict[str, Any]] = field(default_factory=list)
     licences: dict[str, Any] = field(default_factory=dict)
     limitations: list[str] = field(default_factory=list)
-    base: dict[str, str] = field(default_factory=dict)
+    base: dict[str, Any] = field(default_factory=dict)
     leafiqa_version: str = ""
     format: int = CARD_FORMAT
 
@@ -129,6 +129,10 @@ def parse_card(text: str, where: str) -> Card:
         raise WeightsError(f"{where}: sha256 must be 64 lower-case hex digits, got {card.sha256!r}")
     if card.base and not (_is_name(card.base.get("name")) and _is_hash(card.base.get("sha256"))):
         raise WeightsError(f"{where}: base must be a name and a sha256, got {card.base!r}")
+    several = card.architecture["backbone"]
+    places = [None, *range(0 if isinstance(several, str) else len(several))]
+    if card.base and card.base.get("backbone") not in places:
+        raise WeightsError(f"{where}: base.backbone must be the place of one of {several}, got {card.base!r}")
     try:
         low, high = card.score_range
     except (KeyError, TypeError, ValueError) as error:
@@ -160,7 +164,9 @@ def _check_architecture(fields: dict[str, Any], where: str) -> None:
         raise WeightsError(f"{where} does not fit: architecture lacks {sorted(missing)}")
     for name, value in fields.items():
         good = type(value) in _ARCHITECTURE[name]
-        if name == "stages":
+        if name == "backbone" and not isinstance(value, str):
+            good = good and len(value) > 1 and all(isinstance(one, str) for one in value)
+        elif name == "stages":
             good = good and len(value) > 0 and all(type(stage) is int and stage >= 0 for stage in value)
         elif name == "defects":
             good = good and all(isinstance(one, str) and one.strip() and one == printable(one) for one in value)

@@ -147,9 +147,9 @@ def pack_student(
     from leafiqa.model.differences import as_base, base_arrays, difference, halved
 
     arrays = {name: _array(name, tensor) for name, tensor in student.state_dict().items()}
-    of_base: dict[str, str] = {}
+    of_base: dict[str, Any] = {}
     if base is not None:
-        of_base = as_base(base)
+        of_base = as_base(base, card_fields["architecture"])
         arrays = difference(arrays, base_arrays(of_base, None))
     elif half:
         arrays = {name: halved(value) for name, value in arrays.items()}

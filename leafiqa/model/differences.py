@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 _MOVED, _STEP = "moved:", "step:"
+_BACKBONE = "backbone."
 # A step, as a share of the root mean square of how far a tensor's weights moved: rounding adds .07 of that.
 _STEP_SHARE = 0.25
 _MOST_STEPS = 127
@@ -74,9 +75,15 @@ def whole(stored: Arrays, card: Card, folder: Path | None) -> Arrays:
     Raises:
         WeightsError: the base is not to be had, or does not go with what is stored.
     """
-    if not card.base:
-        return {name: value.astype(np.float32) for name, value in stored.items()}
-    state = base_arrays(card.base, folder)
+    state: Arrays = {}
+    for weights, base in reversed(bases(card, folder)):
+        state = _put_onto(state, _stored_in(weights, base), base)
+    return _put_onto(state, stored, card)
+
+
+def _put_onto(state: Arrays, stored: Arrays, card: Card) -> Arrays:
+    """Return the state of a student, given that of its base, empty where it has none, and what is stored of its own."""
+    state = _placed(state, card.base)
     for name, value in stored.items():
         if name.startswith(_STEP):
             continue
@@ -91,36 +98,82 @@ def whole(stored: Arrays, card: Card, folder: Path | None) -> Arrays:
     return state
 
 
-def as_base(card: Card) -> dict[str, str]:
-    """Return what stands on the card of a student that is stored as what differs from this one.
+def _placed(state: Arrays, base: dict[str, Any]) -> Arrays:
+    """Return a base's state, its backbone called as it is in the student that differs from it."""
+    if (place := base.get("backbone")) is None:
+        return dict(state)
+    return {
+        f"{_BACKBONE}{place}.{name.removeprefix(_BACKBONE)}" if name.startswith(_BACKBONE) else name: value
+        for name, value in state.items()
+    }
 
-    Raises:
-        WeightsError: this one is not bundled, or stored as a difference itself.
-    """
-    base = {"name": card.name, "sha256": card.sha256}
-    find_base(base, None)
-    return base
 
-
-def base_arrays(base: dict[str, str], folder: Path | None) -> Arrays:
-    """Return the state of a base, float32.
-
-    Raises:
-        WeightsError: it is not to be had, or a difference itself.
-    """
+def _stored_in(weights: Path, card: Card) -> Arrays:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     from leafiqa.model.checkpoint import read_weights
 
-    weights, card = find_base(base, folder)
     try:
-        return {name: value.astype(np.float32) for name, value in load(read_weights(weights, card)).items()}
+        return dict(load(read_weights(weights, card)))
     except (SafetensorError, TypeError, KeyError) as error:
         raise WeightsError(f"{weights} cannot be read: {error}") from error
 
 
-def find_base(base: dict[str, str], folder: Path | None) -> tuple[Path, Card]:
+def as_base(card: Card, architecture: dict[str, Any]) -> dict[str, Any]:
+    """Return what stands on the card of a student that is stored as what differs from this one.
+
+    Args:
+        card: this one's card.
+        architecture: the student's.
+
+    Raises:
+        WeightsError: this one is not bundled, or none of the student's several backbones.
+    """
+    base: dict[str, Any] = {"name": card.name, "sha256": card.sha256}
+    find_base(base, None)
+    several, own = architecture["backbone"], card.architecture["backbone"]
+    if isinstance(several, str) or list(several) == own:
+        return base
+    if own not in several:
+        raise WeightsError(f"{card.name} is a {own}, which is none of the student's backbones, {list(several)}")
+    return {**base, "backbone": list(several).index(own)}
+
+
+def base_arrays(base: dict[str, Any], folder: Path | None) -> Arrays:
+    """Return the state of a base, float32, its backbone called as it is in the student that differs from it.
+
+    Raises:
+        WeightsError: it is not to be had.
+    """
+    weights, card = find_base(base, folder)
+    return _placed(whole(_stored_in(weights, card), card, weights.parent), base)
+
+
+def bases(card: Card, folder: Path | None) -> list[tuple[Path, Card]]:
+    """Return the weights file and the card of a student's base, of that one's base, and so on; none where it has none.
+
+    Args:
+        card: the student's card.
+        folder: looked in before the bundled students.
+
+    Raises:
+        WeightsError: one of them is not to be had, or they go in a circle.
+    """
+    found: list[tuple[Path, Card]] = []
+    one = card
+    while one.base:
+        weights, one = find_base(one.base, folder)
+        if one.sha256 in [known.sha256 for _, known in found]:
+            raise WeightsError(
+                f"{card.name} is stored as what differs from {one.name}, and that in the end from itself"
+            )
+        found.append((weights, one))
+        folder = weights.parent
+    return found
+
+
+def find_base(base: dict[str, Any], folder: Path | None) -> tuple[Path, Card]:
     """Return the weights file and the card of a base.
 
     Args:
@@ -128,7 +181,7 @@ def find_base(base: dict[str, str], folder: Path | None) -> tuple[Path, Card]:
         folder: looked in before the bundled students.
 
     Raises:
-        WeightsError: it is in neither place, or is stored as a difference itself.
+        WeightsError: it is in neither place.
     """
     there = []
     for place in (folder, weights_folder()):
@@ -137,11 +190,8 @@ def find_base(base: dict[str, str], folder: Path | None) -> tuple[Path, Card]:
             continue
         card = read_card(file.with_suffix(".json"))
         there.append(f"{file} is {card.short_hash}")
-        if card.sha256 != base["sha256"]:
-            continue
-        if card.base:
-            raise WeightsError(f"{file} is itself stored as what differs from {card.base['name']}: it can be no base")
-        return file, card
+        if card.sha256 == base["sha256"]:
+            return file, card
     raise WeightsError(
         f"this student is stored as what differs from {base['name']} {base['sha256'][:12]}, which is neither beside it "
         f"nor among the bundled ones{'; ' + ', '.join(there) if there else ''}. Put the two files of that student "

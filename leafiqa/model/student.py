@@ -1,4 +1,4 @@
-"""The student: a timm backbone, features pooled at several depths, a small head, one logit an image."""
+"""The student: one timm backbone or several, features pooled at several depths, a small head, one logit an image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from leafiqa.errors import WeightsError
 from leafiqa.model.aspects import Aspects, Seen
+from leafiqa.model.backbones import build
 from leafiqa.model.head import Experts, reader
 
 # Variance floor in the pooled standard deviation: keeps its gradient finite on constant features.
@@ -34,8 +35,9 @@ class Student(nn.Module):
     Batch statistics are never used, in training either, so that no image's score depends on its company.
 
     Args:
-        backbone: a timm model name that supports `features_only`. Built without any download.
-        stages: feature stages to pool, as timm's `out_indices`.
+        backbone: a timm model name that supports `features_only`, or several, whose features are read side by side;
+            see `leafiqa.model.backbones`. Built without any download.
+        stages: feature stages to pool, as timm's `out_indices`; of each backbone.
         hidden: width of the head.
         experts: readers in the head, mixed by a gate; see `leafiqa.model.head`.
         dropout: dropout before the last layer, while training.
@@ -57,7 +59,7 @@ class Student(nn.Module):
 
     def __init__(
         self,
-        backbone: str = "tf_efficientnet_lite0",
+        backbone: str | tuple[str, ...] = "tf_efficientnet_lite0",
         stages: tuple[int, ...] = (1, 2, 3, 4),
         hidden: int = 128,
         experts: int = 1,
@@ -68,19 +70,7 @@ class Student(nn.Module):
         defects: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
-        import timm  # seconds to import, so not before a student is built
-
-        # Names such as "hf-hub:..." would make timm download; a checkpoint must not decide that.
-        if not isinstance(backbone, str) or not timm.is_model(backbone):
-            raise WeightsError(
-                f"timm {timm.__version__} knows no backbone {backbone!r}. A newer timm may: pip install -U timm"
-            )
-        try:
-            self.backbone = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=stages)
-        except (RuntimeError, IndexError, TypeError) as error:
-            raise WeightsError(
-                f"timm {timm.__version__} cannot build backbone {backbone!r} with stages {stages}: {error}"
-            ) from error
+        self.backbone = build(backbone, stages)
         width = 2 * sum(self.backbone.feature_info.channels())  # type: ignore[union-attr, operator]
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_std", torch.ones(width))

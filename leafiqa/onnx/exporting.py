@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import warnings
 from pathlib import Path
@@ -99,8 +100,8 @@ def network_model(student: Student, multiple: int) -> Any:
 
 
 def reduction(student: Student) -> int:
-    """Return how many pixels of a side the backbone makes one of."""
-    return int(student.backbone.feature_info.reduction()[-1])  # type: ignore[union-attr, operator]
+    """Return of how many pixels' multiples the sides must be for no layer of the backbone to pad."""
+    return math.lcm(*student.backbone.feature_info.reduction())  # type: ignore[union-attr, operator]
 
 
 def _exporter() -> dict[str, Any]:

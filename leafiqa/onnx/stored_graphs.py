@@ -32,7 +32,9 @@ def architecture_key(card: Card) -> str:
     for name in ("dropout", "defects"):  # without a part in the score
         fields.pop(name, None)
     text = json.dumps(fields, sort_keys=True)
-    return f"{fields['backbone']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    several = fields["backbone"]
+    name = several if isinstance(several, str) else "-".join(several)
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def stored_graph(card: Card) -> tuple[bytes, dict[str, Any]] | None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from leafiqa.errors import TrainingError
+from leafiqa.model.backbones import Backbones
 from leafiqa.model.student import Student
 from leafiqa.training.batch_norm_folding import fold_batch_norm
 
@@ -133,8 +134,16 @@ def freeze(student: Student, blocks: int) -> None:
 
 
 def _parts(student: Student) -> tuple[list[torch.nn.Module], list[torch.nn.Module]]:
-    """Return what comes before the blocks of a backbone, and the blocks."""
-    children = dict(student.backbone.named_children())
+    """Return what comes before the blocks of a backbone, and the blocks; of several backbones, block beside block."""
+    if not isinstance(student.backbone, Backbones):
+        return _parts_of(student.backbone)
+    each = [_parts_of(backbone) for backbone in student.backbone]
+    rest = [module for before, _ in each for module in before]
+    return rest, [torch.nn.ModuleList(beside) for beside in zip(*(blocks for _, blocks in each))]
+
+
+def _parts_of(backbone: torch.nn.Module) -> tuple[list[torch.nn.Module], list[torch.nn.Module]]:
+    children = dict(backbone.named_children())
     if "blocks" in children:  # EfficientNets, MobileNets
         return [module for name, module in children.items() if name != "blocks"], list(children["blocks"].children())
     # ResNets (layer1, ...), ConvNeXts (stages_0, ...) and their like

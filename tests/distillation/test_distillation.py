@@ -28,6 +28,7 @@ from leafiqa.distillation.start import architecture, begin, gate_is_new
 from leafiqa.distillation.trainer import Trainer
 from leafiqa.distillation.training_loop import read_checkpoint, save_atomically, train
 from leafiqa.errors import EvidenceError, TrainingError
+from leafiqa.model.checkpoint import save_student
 from leafiqa.model.student import Student, pool_mean_std
 from leafiqa.training.averaging import average_states, between
 from leafiqa.training.batch_norm_folding import fold_batch_norm
@@ -618,6 +619,19 @@ def test_a_student_of_leafiqa_can_be_the_start(small_run):
     assert (config.output / "epoch1.pt").exists()
     with pytest.raises(EvidenceError, match="make them the same"):
         begin(replace(config, backbone="resnet18"))
+
+
+def test_a_run_trains_one_backbone(small_run, tmp_path):
+    names, stages = ["resnet10t", "tf_efficientnet_lite0"], (1, 2)
+    card = leafiqa.create_metric("leaf").card
+    fields = {name: getattr(card, name) for name in ("preprocess", "score")}
+    fields |= {"name": "pair.mine", "architecture": {"backbone": names, "stages": list(stages), "hidden": 16}}
+    save_student(Student(tuple(names), stages, 16), tmp_path, fields)
+    config = replace(read_config(small_run), initial=str(tmp_path / "pair.mine.safetensors"))
+    with pytest.raises(
+        EvidenceError, match="several backbones, resnet10t, tf_efficientnet_lite0, and a run trains one"
+    ):
+        begin(config)
 
 
 def test_experts_begin_as_copies_of_the_one_reader(small_run):

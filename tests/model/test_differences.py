@@ -2,17 +2,19 @@
 
 import copy
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 
 import leafiqa
 from leafiqa.labels.mos_table import read_mos
 from leafiqa.model.card import read_card
 from leafiqa.model.checkpoint import load_student, pack_student, save_student, unpack_student, write_student
-from leafiqa.model.differences import difference, find_base, whole
+from leafiqa.model.differences import bases, difference, whole
 from leafiqa.model.registry import bundled
 from tests.conftest import make_picture
 
@@ -40,6 +42,22 @@ def moved(student, share, seed=0):
     other = copy.deepcopy(student)
     other.load_state_dict(state)
     return other.eval()
+
+
+def arrays_of(state):
+    return {name: value.float().numpy() for name, value in state.items()}
+
+
+def whole_onto(known, stored):
+    """What should come of stored arrays on a state, one by one."""
+    found = dict(known)
+    for name, value in stored.items():
+        kind, _, own = name.rpartition(":")
+        if kind == "moved":
+            found[own] = known[own] + torch.from_numpy(value.astype(np.float32) * stored[f"step:{own}"])
+        elif kind == "":
+            found[name] = torch.from_numpy(value.astype(np.float32))
+    return found
 
 
 def test_what_is_not_moved_takes_no_room(leaf):
@@ -94,12 +112,31 @@ def test_a_calibration_of_the_head_is_kilobytes(leaf, tmp_path, data_folder):
     assert onnx(pictures).tolist() == pytest.approx(got(pictures).tolist(), abs=1e-4)
 
 
-def test_no_difference_from_a_difference(leaf, tmp_path):
+def test_a_difference_from_a_difference(leaf, tmp_path):
     student, card = leaf
-    file = write_student(*pack_student(student, fields_of(card), base=card), tmp_path)
-    packed = read_card(file.with_suffix(".json"))
-    with pytest.raises(leafiqa.WeightsError, match="it can be no base"):
-        find_base({"name": packed.name, "sha256": packed.sha256}, tmp_path)
+    one, other = moved(student, 0.02), moved(student, 0.03, seed=1)
+    content, first = pack_student(one, fields_of(card, name="leaf_lite0.first"), base=card)
+    write_student(content, first, tmp_path)
+    known = unpack_student(content, first, "it").state_dict()
+    stored = difference(arrays_of(other.state_dict()), arrays_of(known))
+    content = save(stored)
+    told = fields_of(card, base={"name": first.name, "sha256": first.sha256})
+    second = dataclasses.replace(first, **{**told, "sha256": hashlib.sha256(content).hexdigest()})
+    again = load_student(write_student(content, second, tmp_path), second).state_dict()
+    expected = whole_onto(known, stored)
+    for name, value in again.items():
+        assert torch.equal(value.float(), expected[name].float()), name
+    assert [found.name for _, found in bases(second, tmp_path)] == ["leaf_lite0.first", "leaf_lite0.general"]
+
+
+def test_differences_in_a_circle(leaf, tmp_path):
+    student, card = leaf
+    file = write_student(*pack_student(moved(student, 0.02), fields_of(card), base=card), tmp_path)
+    text = json.loads(file.with_suffix(".json").read_text())
+    text["base"] = {"name": "leaf_lite0.test", "sha256": text["sha256"]}
+    file.with_suffix(".json").write_text(json.dumps(text))
+    with pytest.raises(leafiqa.WeightsError, match="in the end from itself"):
+        leafiqa.create_metric(weights=file, device="cpu")
 
 
 def test_the_base_beside_it(leaf, tmp_path):
