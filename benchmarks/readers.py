@@ -188,7 +188,7 @@ def mean_residual(logits: Tensor, material: Material) -> Tensor:
 
 
 def fit_once(
-    config: Config, head: nn.Module, read: Reader, material: Material, reader_of: Mapping[str, int] = READER
+    config: Config, head: nn.Module, read: Reader, material: Material, reader_of: Mapping[str, int] | None = None
 ) -> None:
     """Let a head learn from features.
 
@@ -197,10 +197,10 @@ def fit_once(
         head: of readers and a gate, which learns the sources' kinds, or without.
         read: `(B, 1)` logits of `(B, F)` features while it learns.
         material: what it learns from.
-        reader_of: which reader is to read a source.
+        reader_of: which reader is to read a source; None means `READER`.
     """
     head.requires_grad_(True).train()
-    readers = torch.tensor([reader_of[source.name] for source in config.sources])
+    readers = torch.tensor([(reader_of or READER)[source.name] for source in config.sources])
     optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=DECAY)
     steps = EPOCHS * len(material.targets) // BATCH
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -9,10 +9,10 @@ rises:
   a generator's settings.
 
 After each number of steps: the score, how far the picture is from where it was (PSNR), the score of
-`leaf_lite2.general`, another student of the same teacher that was not optimised, and whether the guard raises an alarm:
-with prompts, where the reference is each picture as it was, and without, where it is one half of the pictures and the
-guard looks at the other half. The false alarms are those of unchanged pictures, over random halves; with prompts, of
-another picture that the same model made of the same prompt.
+`hub/leaf_lite2.third`, another student of the same teacher that was not optimised and has another backbone, and whether
+the guard raises an alarm: with prompts, where the reference is each picture as it was, and without, where it is one
+half of the pictures and the guard looks at the other half. The false alarms are those of unchanged pictures, over
+random halves; with prompts, of another picture that the same model made of the same prompt.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def main() -> None:
     count, steps, tries = (32, (0, 2), 2) if arguments.quick else (COUNT, STEPS, TRIES)
     start = pictures(count)
     metric, loss = leafiqa.create_metric("leaf"), leafiqa.create_metric("leaf", as_loss=True)
-    other = leafiqa.create_metric("leaf_lite2.general")
+    other = leafiqa.create_metric(weights="weights/hub/leaf_lite2.third.safetensors")
     found: dict = {"pictures": count, "false_alarms": false_alarms(start), "ways": {}}
     shown = [start[:4]]
     for way, bound in BOUNDS.items():

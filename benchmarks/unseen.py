@@ -36,13 +36,14 @@ STUDENTS = (
     "leaf",
     "weights/hub/leaf_lite0.second.safetensors",
     "leaf_lite2.general",
+    "weights/hub/leaf_lite2.third.safetensors",
     "weights/hub/leaf_lite2.second.safetensors",
     "weights/hub/leaf_lite0.first.safetensors",
 )
 COMMON = TEACHER / "mixed.jsonl"
 SPLITS = ("train", "val")
 # Students that have learned from `train`.
-LEARNED = ("leaf_lite0.general", "leaf_lite2.general")
+LEARNED = ("leaf_lite0.general", "leaf_lite2.general", "leaf_lite2.third")
 LEAST = 12
 
 Array = NDArray[np.float64]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import carried, errors_elsewhere, leaf, readers
+from benchmarks import carried, errors_elsewhere, leaf, readers, two_backbones
 from leafiqa.calibration.fit import Fit
 from leafiqa.distillation.config import read_config
 from leafiqa.model.head import Experts
@@ -119,6 +119,48 @@ def test_a_companion_counts_half_in_what_is_imitated_by_its_own_features_of_the_
         made = head(features).squeeze(1)
     slopes = torch.linalg.lstsq(features, made[:, None]).solution.squeeze(1)
     assert torch.allclose(slopes, torch.tensor([1.0, -2.0, 0.0, 0.0]), atol=0.15)
+
+
+def test_two_students_side_by_side_have_the_features_of_both(first):
+    torch.manual_seed(1)
+    other = Student("mobilenetv3_small_050").requires_grad_(False).eval()
+    other.feature_mean.normal_()
+    both = two_backbones.side_by_side(first, other, (BACKBONE, "mobilenetv3_small_050"))
+    pixels = torch.rand(2, 3, 64, 64)
+    expected = [one.standardise(one.features(pixels)) for one in (first, other)]
+    made = both.standardise(both.features(pixels))
+    assert torch.allclose(made, torch.cat(expected, 1), atol=1e-5)
+    said = [one.read(features) for one, features in zip((first, other), expected)]
+    assert torch.allclose(two_backbones.Both(first, other)(made).squeeze(1), (said[0] + said[1]) / 2, atol=1e-4)
+
+
+def test_materials_of_two_students_are_put_side_by_side_only_if_of_the_same_pictures():
+    def of(width, target, seed):
+        damaged = torch.rand(4, generator=torch.Generator().manual_seed(seed))
+        rows, ones = torch.full((3, width), target), torch.full((3,), target)
+        return readers.Material(rows, ones, ones, ones.long(), torch.ones(4, width), damaged, rows)
+
+    both = two_backbones.both_materials(of(2, 0.2, 0), of(3, 0.6, 0))
+    assert both.features.tolist() == [pytest.approx([0.2, 0.2, 0.6, 0.6, 0.6])] * 3 and both.damaged.shape == (4, 5)
+    assert both.targets.tolist() == pytest.approx([0.4] * 3) and both.everything().shape == (10, 5)
+    with pytest.raises(SystemExit, match="not looked at the same pictures"):
+        two_backbones.both_materials(of(2, 0.2, 0), of(3, 0.6, 1))
+
+
+def test_a_head_of_fewer_readers_imitates(monkeypatch):
+    monkeypatch.setattr(readers, "RATE", 0.01)
+    monkeypatch.setattr(two_backbones, "STEPS", 500)
+    assert set(two_backbones.IMITATOR_READER) == set(readers.READER)
+    torch.manual_seed(0)
+    features, source = torch.randn(240, 6), torch.arange(240) % 6
+    targets = torch.full((240,), 0.5)
+    material = readers.Material(features, targets, torch.ones(240), source, features[:60], targets[:60], features[:8])
+    config = SimpleNamespace(seed=0, sigma=0.1, sources=[SimpleNamespace(name=name) for name in readers.READER])
+    head = two_backbones.imitator(config, material, lambda seen: 2 * seen[:, :1] - seen[:, 1:2])
+    assert len(head.experts) == 3 and head.experts[0][0].out_features == two_backbones.IMITATOR_HIDDEN
+    made, wanted = head(features).squeeze(1), 2 * features[:, 0] - features[:, 1]
+    assert torch.corrcoef(torch.stack([made, wanted]))[0, 1] > 0.9
+    assert abs(readers.mean_residual(made, material)) < 1e-3  # all are moved alike in the end
 
 
 def test_a_part_of_the_material_is_what_was_degraded_from_it_too():
