@@ -15,21 +15,24 @@ from leafiqa.onnx.stored_graphs import FOLDER, architecture_key
 
 def main() -> None:
     """Write the graphs."""
-    FOLDER.mkdir(exist_ok=True)
-    for old in FOLDER.glob("*"):
-        old.unlink()
+    made: dict[str, tuple[bytes, str]] = {}
     for name in names():
         if name in aliases():
             continue
         file, card = bundled(name)
-        place = FOLDER / f"{architecture_key(card)}.onnx"
-        if place.exists():
+        key = architecture_key(card)
+        if key in made:
             continue
         student = load_student(file, card)
         graph, told = without_weights(network_model(student, reduction(student)), student)
-        place.write_bytes(graph)
-        place.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        print(name, place.name, len(graph))
+        made[key] = graph, json.dumps(told, indent=1) + "\n"
+        print(name, key, len(graph))
+    FOLDER.mkdir(exist_ok=True)
+    for old in FOLDER.glob("*"):
+        old.unlink()
+    for key, (graph, told_text) in made.items():
+        (FOLDER / f"{key}.onnx").write_bytes(graph)
+        (FOLDER / f"{key}.json").write_text(told_text, encoding="utf-8")
 
 
 if __name__ == "__main__":
