@@ -91,7 +91,7 @@ def command(
     if as_json:
         result_json(told)
     if folder is not None:
-        note(f"# {len(files) - failed} pictures in {folder}")
+        note(f"# pictures in {folder}: {len(files) - failed}")
     remarks(found.remarks())
     if failed or found.unreadable:
         raise click.exceptions.Exit(1)

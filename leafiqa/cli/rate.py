@@ -106,7 +106,7 @@ def command(
     remarks(panel.problems)
     result(str(panel))
     panel.to_csv(table, overwrite=True)
-    note(f"{len(panel)} pictures in {table}; leafiqa calibrate --mos {table} --scale 1 5 -o FOLDER/arch.tag")
+    note(f"pictures in {table}: {len(panel)}; leafiqa calibrate --mos {table} --scale 1 5 -o FOLDER/arch.tag")
     if student is not None:
         with progress("calibrating") as bar:
             made = leafiqa.calibrate(name, table, weights=weights, scale=(1, 5), device=device, progress=bar)

@@ -48,7 +48,7 @@ def test_text_pictures_and_bad_files(weights, photos):
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 4 and "standard error" in lines[0] and "worst at the" in lines[1]
-    assert "bad.jpg" in done.stderr and "2 pictures in" in done.stderr
+    assert "bad.jpg" in done.stderr and f"# pictures in {photos / 'told'}: 2\n" in done.stderr
     pages = sorted(path.name for path in (photos / "told").iterdir())
     assert pages == ["a_x.png.png", "b_x.png.png"]
     assert np.asarray(Image.open(photos / "told" / pages[0])).shape[1] >= 640
