@@ -5,7 +5,7 @@ that it saw, the first `leaf` say together of random crops, degraded pictures an
 large student then learn, beside the teacher's evidence (`benchmarks.gpu_runs`). The same is done without some origins
 (those of `benchmarks.transfer`), beside training for as long from the evidence alone. OUTPUT gets agreement with the
 teacher, each picture's logit and the states of what has seen everything. Each task takes as many seconds as stand
-behind it, or a little more. The folder `--weights` holds `leaf_lite0.general`, `leaf_lite2.general` and
+behind it, or a little more. The folder `--weights` holds `leaf_lite0.general`, `leaf_lite2.second` and
 `leaf_lite0.first` with their cards, and the ImageNet state dicts as `tf_efficientnet_lite0.pth` and `..._lite2.pth`.
 """
 
@@ -97,7 +97,7 @@ class Matching:
 
 def larger(all_of: Matching, seconds: float, seed: int) -> None:
     """Train a larger student on everything."""
-    for name, file in (("leaf", "leaf_lite0.general"), ("lite2", "leaf_lite2.general"), ("first", "leaf_lite0.first")):
+    for name, file in (("leaf", "leaf_lite0.general"), ("lite2", "leaf_lite2.second"), ("first", "leaf_lite0.first")):
         if name not in all_of.made:
             all_of.note(name, all_of.bundled(file), True)
     of = lesson(all_of.trials.bank, FOUR, False, all_of.trials.device)

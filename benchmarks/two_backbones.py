@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import leafiqa
 from benchmarks.common import need_data
-from benchmarks.leaf import CONFIG, all_sources, card_fields, gather, held_out_elsewhere, with_aspects
+from benchmarks.leaf import CONFIG, all_sources, card_fields, gather, held_out_elsewhere, same_backbone, with_aspects
 from benchmarks.readers import DROPOUT, Material, Reader, fit_once, imitate, mixed, move_all, soften, softened
 from leafiqa.distillation.config import Config, read_config
 from leafiqa.distillation.data import read_source
@@ -138,6 +138,8 @@ def main() -> None:
     material = both_materials(one, other)
     torch.manual_seed(config.seed)
     student = side_by_side(both[0].student, both[1].student, names)
+    if not all(same_backbone(now.student, then.student) for now, then in zip(both, before)):
+        raise SystemExit(f"{' and '.join(BEFORE)} must have the backbones of {' and '.join(BOTH)}")
     known = Both(before[0].student, before[1].student)
     elsewhere = held_out_elsewhere(config, sources, student, material, known)
     new, mean = learn_from_both(config, material), Both(both[0].student, both[1].student)

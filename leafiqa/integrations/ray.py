@@ -217,7 +217,10 @@ class _Student:
             return cls(name, card.short_hash, backend, draft, on_gpu, {})
         needed = [file, *(base for base, _ in bases(card, file.parent))]
         pairs = [part for weights in needed for part in (weights, weights.with_suffix(".json"))]
-        files = {part.name: part.read_bytes() for part in pairs}
+        files: dict[str, bytes] = {}
+        for part in pairs:  # a bundled base that is called as the student is stays where it is: each worker has it, too
+            if part.name not in files:
+                files[part.name] = part.read_bytes()
         return cls(file.name, card.short_hash, backend, draft, on_gpu, files)
 
     def load(self, threads: int) -> Any:

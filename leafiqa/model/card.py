@@ -12,6 +12,8 @@ from leafiqa.errors import WeightsError
 from leafiqa.files import printable
 
 CARD_FORMAT = 1
+# Characters in the name of a base, with which its files' names begin.
+_LONGEST = 200
 # Arguments of `Student` and the JSON types of their values.
 _ARCHITECTURE: dict[str, tuple[type, ...]] = {
     "backbone": (str, list, tuple),
@@ -130,8 +132,9 @@ def parse_card(text: str, where: str) -> Card:
     if card.base and not (_is_name(card.base.get("name")) and _is_hash(card.base.get("sha256"))):
         raise WeightsError(f"{where}: base must be a name and a sha256, got {card.base!r}")
     several = card.architecture["backbone"]
-    places = [None, *range(0 if isinstance(several, str) else len(several))]
-    if card.base and card.base.get("backbone") not in places:
+    place = card.base.get("backbone")
+    count = 0 if isinstance(several, str) else len(several)
+    if place is not None and not (type(place) is int and 0 <= place < count):
         raise WeightsError(f"{where}: base.backbone must be the place of one of {several}, got {card.base!r}")
     try:
         low, high = card.score_range
@@ -150,7 +153,7 @@ def _is_hash(digits: Any) -> bool:
 
 def _is_name(name: Any) -> bool:
     """Tell whether a name is that of a file beside a card: not one that leads elsewhere."""
-    return isinstance(name, str) and bool(name.strip()) and not set(name) & set("/\\\0")
+    return isinstance(name, str) and bool(name.strip()) and len(name) <= _LONGEST and not set(name) & set("/\\\0")
 
 
 def _check_architecture(fields: dict[str, Any], where: str) -> None:

@@ -46,7 +46,11 @@ def difference(arrays: Arrays, base: Arrays) -> Arrays:
             stored[name] = halved(value)
             continue
         moved = value.astype(np.float32) - known.astype(np.float32)
-        step = max(_STEP_SHARE * float(np.sqrt(np.square(moved).mean())), float(np.abs(moved).max()) / _MOST_STEPS)
+        far = float(np.sqrt(np.square(moved).mean()))
+        if far > float(np.sqrt(np.square(value.astype(np.float32)).mean())):
+            stored[name] = halved(value)  # another tensor by the same name: nearer to nothing than to the base's
+            continue
+        step = max(_STEP_SHARE * far, float(np.abs(moved).max()) / _MOST_STEPS)
         stored[_MOVED + name] = np.rint(moved / np.float32(step)).clip(-_MOST_STEPS, _MOST_STEPS).astype(np.int8)
         stored[_STEP + name] = np.array([step], np.float32)
     return stored
@@ -163,7 +167,7 @@ def bases(card: Card, folder: Path | None) -> list[tuple[Path, Card]]:
     found: list[tuple[Path, Card]] = []
     one = card
     while one.base:
-        weights, one = find_base(one.base, folder)
+        weights, one = find_base(one.base, folder, one.name)
         if one.sha256 in [known.sha256 for _, known in found]:
             raise WeightsError(
                 f"{card.name} is stored as what differs from {one.name}, and that in the end from itself"
@@ -173,12 +177,13 @@ def bases(card: Card, folder: Path | None) -> list[tuple[Path, Card]]:
     return found
 
 
-def find_base(base: dict[str, Any], folder: Path | None) -> tuple[Path, Card]:
+def find_base(base: dict[str, Any], folder: Path | None, of: str = "this student") -> tuple[Path, Card]:
     """Return the weights file and the card of a base.
 
     Args:
         base: its `name` and `sha256`.
         folder: looked in before the bundled students.
+        of: what to call the student that differs from it, in errors.
 
     Raises:
         WeightsError: it is in neither place.
@@ -193,7 +198,7 @@ def find_base(base: dict[str, Any], folder: Path | None) -> tuple[Path, Card]:
         if card.sha256 == base["sha256"]:
             return file, card
     raise WeightsError(
-        f"this student is stored as what differs from {base['name']} {base['sha256'][:12]}, which is neither beside it "
+        f"{of} is stored as what differs from {base['name']} {base['sha256'][:12]}, which is neither beside it "
         f"nor among the bundled ones{'; ' + ', '.join(there) if there else ''}. Put the two files of that student "
         "beside it"
     )

@@ -66,8 +66,8 @@ def upload(student: Path, repo: str, *, private: bool = False) -> str:
         raise WeightsError(f"{weights} is not the file that its card describes: its sha256 differs from {card.sha256}")
     if card.base:
         raise WeightsError(
-            f"{weights} holds only what differs from {card.base['name']}; who fetches it may have another one. Save it "
-            "whole, without difference, and upload that"
+            f"{weights} holds only what differs from {card.base['name']}; who fetches it may have another one. Save a "
+            "calibration of yours whole, without difference, and upload that; what comes with leafiqa needs no upload"
         )
 
     from huggingface_hub import CommitOperationAdd, HfApi, constants

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDER = Path(__file__).resolve().parent / "graphs"
+# Characters of the backbones' names in a graph's: what tells graphs apart is the hash.
+_LONGEST = 100
 
 
 def architecture_key(card: Card) -> str:
@@ -34,7 +36,7 @@ def architecture_key(card: Card) -> str:
     text = json.dumps(fields, sort_keys=True)
     several = fields["backbone"]
     name = several if isinstance(several, str) else "-".join(several)
-    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"{name[:_LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def stored_graph(card: Card) -> tuple[bytes, dict[str, Any]] | None:

@@ -111,12 +111,12 @@ class Optimisation:
 
 
 def count_blocks(student: Student) -> int:
-    """Return how many blocks a backbone is built of, 0 where it is not built of blocks in a row."""
+    """Return how many blocks a backbone is built of, the least of several; 0 where none is built of blocks in a row."""
     return len(_parts(student)[1])
 
 
 def freeze(student: Student, blocks: int) -> None:
-    """Keep the weights of the first `blocks` blocks, and of the stem; 0 lets everything learn.
+    """Keep the weights of the first `blocks` blocks of each backbone, and of its stem; 0 lets everything learn.
 
     Raises:
         TrainingError: the backbone has no more blocks than that, or is not built of blocks in a row.
@@ -137,7 +137,8 @@ def _parts(student: Student) -> tuple[list[torch.nn.Module], list[torch.nn.Modul
     """Return what comes before the blocks of a backbone, and the blocks; of several backbones, block beside block."""
     if not isinstance(student.backbone, Backbones):
         return _parts_of(student.backbone)
-    each = [_parts_of(backbone) for backbone in student.backbone]
+    # One that is not built of blocks learns as a whole, and so do the further blocks of one that has more of them.
+    each = [parts for parts in map(_parts_of, student.backbone) if parts[1]]
     rest = [module for before, _ in each for module in before]
     return rest, [torch.nn.ModuleList(beside) for beside in zip(*(blocks for _, blocks in each))]
 

@@ -262,6 +262,28 @@ def test_a_student_of_ones_own_travels_to_the_workers(cluster, pictures, tmp_pat
     assert rows[0]["metric"] == card.name and 0 <= rows[0]["score"] <= 5
 
 
+def test_a_student_that_is_called_as_its_base_is_not_taken_for_it(tmp_path):
+    from leafiqa import create_metric
+    from leafiqa.integrations.ray import _Student
+    from leafiqa.model.checkpoint import load_student, pack_student, write_student
+    from leafiqa.model.head import last_layers
+    from leafiqa.model.registry import bundled
+
+    file, card = bundled("leaf_lite2.general")  # whose own base is leaf_lite0.general
+    student = load_student(file, card).requires_grad_(False)
+    for layer in last_layers(student.head):
+        layer.bias += 0.5
+    told = {name: getattr(card, name) for name in card.__dataclass_fields__ if name != "sha256"}
+    content, mine = pack_student(student, {**told, "name": "leaf_lite0.general"}, base=card)
+    place = write_student(content, mine, tmp_path)
+    sent = _Student.read("leaf", place, "torch", False, False)
+    assert sent.files[place.name] == content and sent.short_hash == mine.short_hash
+    picture = make_picture()
+    expected = create_metric(weights=place, device="cpu")(picture).item()
+    assert float(sent.load(1)(picture)) == pytest.approx(expected, abs=TOLERANCE)
+    assert expected > create_metric("leaf_lite2.general", device="cpu")(picture).item() + 0.01
+
+
 def test_what_is_wrong_is_said_before_anything_runs(cluster, tmp_path):
     from leafiqa.integrations.ray import score, table
 

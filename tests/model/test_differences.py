@@ -95,6 +95,14 @@ def test_arrays_new_changed_and_gone():
     assert set(stored) == {"small", "new"} and stored["new"].dtype == np.float32 and stored["small"].dtype == np.float16
 
 
+def test_a_tensor_that_has_only_its_name_from_the_base_is_not_rounded_to_steps():
+    rng = np.random.default_rng(0)
+    base, other = (rng.normal(0, size, (80, 80)).astype(np.float32) for size in (1.0, 0.5))
+    near = base + rng.normal(0, 0.5, base.shape).astype(np.float32)
+    assert set(difference({"w": other}, {"w": base})) == {"w"}
+    assert set(difference({"w": near}, {"w": base})) == {"moved:w", "step:w"}
+
+
 def test_a_calibration_of_the_head_is_kilobytes(leaf, tmp_path, data_folder):
     table = read_mos(data_folder / "biq2021" / "mos.csv", split="train")
     table = dataclasses.replace(table, rows=table.rows[:60])
