@@ -17,6 +17,7 @@ from leafiqa.cli.options import (
     json_option,
     layout_option,
     metric_options,
+    need_no_metric_among,
     overwrite_option,
 )
 from leafiqa.cli.output import note, remarks, result, result_json
@@ -58,6 +59,7 @@ def command(
 
     What is shown of them is best of N and must be called so: the output says of how many each was chosen.
     """
+    need_no_metric_among(images)
     import leafiqa
     from leafiqa.files import check_output
     from leafiqa.generators.best_pictures import check_new

@@ -17,6 +17,7 @@ from leafiqa.cli.options import (
     json_option,
     layout_option,
     metrics_of,
+    need_no_metric_among,
     overwrite_option,
     page_options,
     seed_option,
@@ -91,6 +92,7 @@ def command(
     prompt; or files that `leafiqa score` wrote. The same NAME twice means further seeds. Pictures of one prompt are
     found by their names, and what was paired with what is told on stderr.
     """
+    need_no_metric_among(generators)
     import leafiqa
     from leafiqa.files import check_output
     from leafiqa.generators.generator_comparison import GENERATORS_HEAD, IMAGES_HEAD, PAIRS_HEAD

@@ -13,6 +13,7 @@ from leafiqa.cli.options import (
     device_option,
     json_option,
     metric_options,
+    need_no_metric_among,
     overwrite_option,
     recursive_option,
     seed_option,
@@ -63,6 +64,7 @@ def command(
     own. Every answer is on disk before the next picture shows; run the same command again to go on. At the end mos.csv
     is written beside the answers, for `leafiqa calibrate --mos`.
     """
+    need_no_metric_among(paths)
     import leafiqa
     from leafiqa.calibration.calibrator import student_place
     from leafiqa.files import check_output

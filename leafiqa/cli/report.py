@@ -12,6 +12,7 @@ from leafiqa.cli.options import (
     FILE,
     device_option,
     metrics_of,
+    need_no_metric_among,
     overwrite_option,
     page_options,
     recursive_option,
@@ -47,6 +48,7 @@ def command(
     PATH is a file, folder or pattern of pictures; a file that `leafiqa score` wrote; or NAME=PLACE, at least two, or a
     table of generators, which are compared as `leafiqa compare` does (whose --html has more options).
     """
+    need_no_metric_among(paths)
     import leafiqa
     from leafiqa.generators.places import as_mapping, is_score_file, read_scores
     from leafiqa.reports.pictures import check_page

@@ -12,6 +12,7 @@ from leafiqa.cli.options import (
     device_option,
     evidence_options,
     metric_options,
+    need_no_metric_among,
     overwrite_option,
     recursive_option,
     seed_option,
@@ -49,6 +50,7 @@ def command(
     --mos`. With -o names are relative to the file's folder. With --evidence and a budget of 100 or more, labels are
     spread over where student and teacher disagree.
     """
+    need_no_metric_among(paths)
     import leafiqa
     from leafiqa.calibration.selection import is_unrated
     from leafiqa.files import check_output

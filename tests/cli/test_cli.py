@@ -56,6 +56,14 @@ def test_folder_to_csv(folder, metric):
     assert len(rows_of(run("score", folder, "--format", "csv").stdout)) == 3  # without -r
 
 
+@pytest.mark.parametrize(
+    "verb", ["best", "compare", "select -n 1 -o chosen.csv", "rate -o ratings.csv", "report -o page.html"]
+)
+def test_a_metric_among_folders_is_told_from_a_missing_folder(verb, folder):
+    done = run(*verb.split(), folder, "--metric", "leaf", "leaf_lite2.general", cwd=folder)
+    assert done.returncode == 2 and "leaf_lite2.general is the name of a metric" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize("verb", ["score", "explain"])
 def test_a_metric_where_a_path_should_be_is_told_from_a_missing_image(verb, folder, metric):
     done = run(verb, folder / "0.png", "--metric", "leaf", "leaf_lite2.general", cwd=folder)
