@@ -65,15 +65,10 @@ def side_by_side(one: Student, other: Student, names: tuple[str, str]) -> Studen
         names: timm's names of their backbones.
     """
     student = Student(names, experts=READERS, hidden=HIDDEN, dropout=DROPOUT)
-    state = {
-        f"backbone.{number}.{name.removeprefix('backbone.')}": value
-        for number, of in enumerate((one, other))
-        for name, value in of.state_dict().items()
-        if name.startswith("backbone.")
-    }
+    for backbone, of in zip(student.backbone.children(), (one, other)):
+        backbone.load_state_dict(of.backbone.state_dict())
     for name in ("feature_mean", "feature_std"):
-        state[name] = torch.cat([getattr(one, name), getattr(other, name)])
-    student.load_state_dict(state, strict=False)
+        getattr(student, name).copy_(torch.cat([getattr(one, name), getattr(other, name)]))
     return student.requires_grad_(False).eval()
 
 
